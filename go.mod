@@ -1,0 +1,3 @@
+module github.com/godwit-dns/godwit
+
+go 1.26

@@ -1,0 +1,171 @@
+package wire
+
+import "encoding/binary"
+
+// Action is what Transcribe does with a record.
+type Action uint8
+
+// Actions. Keep writes the record as it then stands, so a function that changed it says Keep too.
+const (
+	Keep Action = iota + 1
+	Drop
+)
+
+// Transcribe appends the records of the message src to dst, one by one and with names expanded, as f says: kept, changed
+// (through the record's setters) or dropped; f may insert by appending to dst itself before it returns. OPT and TSIG
+// records are left out. dst must have been begun; src must not be dst's buffer. It is the only way to rewrite a reply.
+func Transcribe(dst *Reply, src []byte, f func(s Section, r *Record) Action) error {
+	var c Cursor
+	var r Record
+	if err := c.Open(src); err != nil {
+		return err
+	}
+	return dst.copyRecords(&c, &r, f)
+}
+
+func (m *Reply) copyRecords(c *Cursor, r *Record, f func(s Section, r *Record) Action) error {
+	for {
+		s, ok, err := c.Next(r)
+		if err != nil || !ok {
+			return err
+		}
+		if r.Type == TypeOPT || r.Type == TypeTSIG {
+			continue
+		}
+		if f != nil && f(s, r) == Drop {
+			continue
+		}
+		if err := m.appendRecord(s, r); err != nil {
+			return err
+		}
+	}
+}
+
+// appendRecord writes r with its names expanded straight into the message.
+func (m *Reply) appendRecord(s Section, r *Record) error {
+	owner := r.Owner()
+	if owner == nil {
+		return ErrName
+	}
+	start, count := len(m.b), m.Count(s)
+	m.added(s, 1)
+	m.appendOwner(owner)
+	m.fixed(r.Type, r.Class, r.TTL, 0)
+	at := len(m.b)
+	b, err := r.Data(m.b)
+	if err != nil || len(b)-at > MaxMessage {
+		m.b = m.b[:start]
+		binary.BigEndian.PutUint16(m.b[6+2*int(s):], uint16(count))
+		return ErrShort
+	}
+	m.b = b
+	binary.BigEndian.PutUint16(m.b[at-2:], uint16(len(b)-at))
+	m.plain += len(b) - at
+	return nil
+}
+
+// Adopt takes a message that another server sent as the reply to r, whose name, type and class it must answer. The
+// bytes are copied; an OPT of its own is taken off and its options kept. The message is read to its end, so that one
+// that lies about itself is an error and never reaches a client.
+func (m *Reply) Adopt(msg []byte, r *Request) error {
+	m.Reset()
+	var c Cursor
+	if err := c.Open(msg); err != nil {
+		return err
+	}
+	question := c.Offset()
+	end, plain, last, err := m.survey(&c, question)
+	if err != nil {
+		return err
+	}
+	m.Rcode |= Rcode(msg[3] & 0xF)
+	m.qname = len(r.Name())
+	if question != HeaderSize+m.qname+4 {
+		return ErrName
+	}
+	if !last { // records behind the OPT may point behind it, so they can't just be moved
+		return m.adoptAround(msg, r)
+	}
+	m.b = append(m.b, msg[:end]...)
+	if end < len(msg) && m.OwnOPT {
+		binary.BigEndian.PutUint16(m.b[10:], binary.BigEndian.Uint16(m.b[10:])-1)
+	}
+	m.plain, m.section = plain, Additional
+	binary.BigEndian.PutUint16(m.b, r.ID)
+	return nil
+}
+
+// survey walks all records: where the last one but OPT ends, the plain length, and whether OPT was the last.
+func (m *Reply) survey(c *Cursor, question int) (end, plain int, last bool, err error) {
+	var r Record
+	var scratch [512]byte
+	end, plain, last = question, question, true
+	for {
+		s, ok, err := c.Next(&r)
+		if err != nil || !ok {
+			return end, plain, last, err
+		}
+		switch {
+		case r.Type == TypeOPT && s == Additional && !m.OwnOPT:
+			if !validOptions(r.RawData()) {
+				return 0, 0, false, ErrShort
+			}
+			m.OwnOPT = true
+			m.OwnFlags = uint16(r.TTL)
+			m.Options = append(m.Options[:0], r.RawData()...)
+			m.Rcode = Rcode(r.TTL>>24) << 4
+		case r.Type == TypeOPT || r.Type == TypeTSIG:
+			last = false
+		default:
+			if m.OwnOPT {
+				last = false
+			}
+			n, err := r.plainLen(scratch[:0])
+			if err != nil {
+				return 0, 0, false, err
+			}
+			plain += n
+			end = c.Offset()
+		}
+	}
+}
+
+func (m *Reply) adoptAround(msg []byte, r *Request) error {
+	rcode, options, flags, own := m.Rcode, m.Options, m.OwnFlags, m.OwnOPT
+	header := binary.BigEndian.Uint16(msg[2:])
+	m.Begin(r, rcode, 0)
+	binary.BigEndian.PutUint16(m.b[2:], header)
+	m.Options, m.OwnFlags, m.OwnOPT = options, flags, own
+	return Transcribe(m, msg, nil)
+}
+
+// Load takes a stored message without OPT whose question has r's name, and its length without compression, as the
+// reply to r. The bytes are copied.
+func (m *Reply) Load(msg []byte, plain int, r *Request) {
+	m.Reset()
+	m.b = append(m.b, msg...)
+	m.plain, m.qname, m.section = plain, len(r.Name()), Additional
+	m.Rcode = Rcode(msg[3] & 0xF)
+	copy(m.b[HeaderSize:], r.spelling())
+	binary.BigEndian.PutUint16(m.b, r.ID)
+	bits := r.Flags & (FlagRD | FlagCD)
+	m.SetFlags(bits, FlagRD|FlagCD)
+}
+
+// Requestion writes the reply again into dst with the question that the client asked: for a reply to a rewritten name.
+// Records are kept as f says; names in them that were compressed against the old question are expanded.
+func (m *Reply) Requestion(dst *Reply, r *Request, f func(s Section, r *Record) Action) error {
+	flags := m.Flags()
+	dst.Reset()
+	original := r.OriginalName()
+	b := append(dst.b, m.b[:HeaderSize]...)
+	b[6], b[7], b[8], b[9], b[10], b[11] = 0, 0, 0, 0, 0, 0
+	binary.BigEndian.PutUint16(b[2:], flags)
+	b = append(b, original...)
+	typ, class := r.Original()
+	b = append(b, byte(typ>>8), byte(typ), byte(class>>8), byte(class))
+	dst.b, dst.plain, dst.qname = b, len(b), len(original)
+	dst.Rcode, dst.OwnOPT, dst.OwnFlags = m.Rcode, m.OwnOPT, m.OwnFlags
+	dst.Options = append(dst.Options[:0], m.Options...)
+	return Transcribe(dst, m.b, f)
+}
