@@ -1,0 +1,348 @@
+package chain
+
+import (
+	"errors"
+	"math/rand/v2"
+	"runtime/debug"
+
+	"github.com/godwit-dns/godwit/loop"
+	"github.com/godwit-dns/godwit/wire"
+)
+
+// MaxDepth is how many questions of its own may follow from a query, one out of the other.
+const MaxDepth = 8
+
+// maxWalks is how often a query, with all that follows from it in a line, may walk a chain.
+const maxWalks = 16
+
+// Errors that end a query.
+var (
+	ErrTooMany = errors.New("too many queries in flight")
+	ErrTooDeep = errors.New("a chain of names is longer than 8")
+	ErrPanic   = errors.New("a handler panicked")
+)
+
+// EventKind says what woke a parked query.
+type EventKind uint8
+
+// Kinds of events.
+const (
+	EventReply     EventKind = iota + 1 // another server's reply: Msg
+	EventChild                          // the end of Ask or Spawn: Child, Outcome
+	EventResult                         // whatever a pool made: Value, Err
+	EventTimer                          // a timer of the handler's own
+	EventCancelled                      // nobody waits any more
+)
+
+// Event is what a ticket is used with. Its slices and its child are valid during Resume only.
+type Event struct {
+	Kind    EventKind
+	Msg     []byte
+	Child   *Query
+	Outcome Outcome
+	Value   any
+	Err     error
+}
+
+// Ticket is the right to continue a parked query once. Using it again, or late, does nothing. The zero Ticket is none.
+type Ticket struct {
+	w    *Worker
+	slot int32
+	gen  uint64
+}
+
+// Valid reports whether it is a ticket at all; it may still be used up.
+func (t Ticket) Valid() bool { return t.w != nil }
+
+// Live reports whether the query still waits for this ticket. Only on the query's own loop.
+func (t Ticket) Live() bool { return t.w != nil && t.w.waiting(t) != nil }
+
+// Resume continues the query now. Only on the query's own loop, and not from inside one of the query's own handlers.
+func (t Ticket) Resume(ev Event) {
+	if t.w == nil {
+		return
+	}
+	if q := t.w.waiting(t); q != nil {
+		t.w.resume(q, ev)
+		t.w.drain()
+	}
+}
+
+// Post continues the query from any goroutine. The event's slices must not be changed afterwards.
+func (t Ticket) Post(ev Event) {
+	if t.w != nil {
+		t.w.Loop.Post(&posted{t, ev})
+	}
+}
+
+type posted struct {
+	t  Ticket
+	ev Event
+}
+
+func (p *posted) Do(*loop.Loop) { p.t.Resume(p.ev) }
+
+// Worker is a loop's part of the chain: its query objects, its table of queries in flight, its buffers. All of it
+// belongs to the loop's goroutine.
+type Worker struct {
+	Loop *loop.Loop
+	// Rand is for order and sampling, never for anything an attacker must not guess.
+	Rand *rand.Rand
+	// OnPanic is told of a panic in a handler, with the stack. The query was answered SERVFAIL.
+	OnPanic func(q *Query, value any, stack []byte)
+	// MaxInFlight bounds the queries parked at once.
+	MaxInFlight int
+
+	free    []*Query
+	buffers [][]byte
+	table   []*Query
+	vacant  []int32
+	pending []*Query // children that have not started
+	inside  bool
+	flying  int
+	gens    uint64 // generations given out; one number is never a ticket twice
+}
+
+// NewWorker makes the worker of a loop.
+func NewWorker(l *loop.Loop, seed uint64) *Worker {
+	return &Worker{Loop: l, Rand: rand.New(rand.NewPCG(seed, uint64(l.Index()))), MaxInFlight: 1 << 16}
+}
+
+// InFlight is the number of parked queries.
+func (w *Worker) InFlight() int { return w.flying }
+
+// Get gives an empty query. It must be started, or put back.
+func (w *Worker) Get() *Query {
+	var q *Query
+	if n := len(w.free); n > 0 {
+		q, w.free = w.free[n-1], w.free[:n-1]
+	} else {
+		q = &Query{w: w}
+	}
+	q.slot, q.by = -1, -1
+	q.Reply.Attach(w.buffer())
+	return q
+}
+
+// Put takes a query back that was never started or has ended.
+func (w *Worker) Put(q *Query) {
+	w.leave(q)
+	w.release(q)
+	q.Err, q.router, q.chain, q.sink, q.Back.Socket = nil, nil, nil, nil, nil
+	q.Rcode, q.floor, q.pos, q.walks, q.depth = 0, 0, 0, 0, 0
+	q.rising, q.parked, q.spawn, q.parent = false, false, false, Ticket{}
+	w.free = append(w.free, q)
+}
+
+// bufferSize is what a reply buffer begins with; append grows it where a reply is larger.
+const bufferSize = 4096
+
+// maxSpares bounds the buffers kept for reuse.
+const maxSpares = 256
+
+func (w *Worker) buffer() []byte {
+	if n := len(w.buffers); n > 0 {
+		b := w.buffers[n-1]
+		w.buffers = w.buffers[:n-1]
+		return b
+	}
+	return make([]byte, 0, bufferSize)
+}
+
+// release takes the query's buffers back.
+func (w *Worker) release(q *Query) {
+	w.keep(q.Reply.Detach())
+	w.keep(q.spare)
+	q.spare = nil
+}
+
+func (w *Worker) keep(b []byte) {
+	if cap(b) > 0 && len(w.buffers) < maxSpares {
+		w.buffers = append(w.buffers, b)
+	}
+}
+
+// Start routes a query and walks it. The sink is told its end, now or later.
+func (w *Worker) Start(q *Query, r Router, s Sink) {
+	q.router, q.sink = r, s
+	w.begin(q)
+	w.drain()
+}
+
+// begin routes and walks without looking after children.
+func (w *Worker) begin(q *Query) {
+	if q.chain = q.router.Route(q); q.chain == nil || q.chain.Empty() {
+		w.end(q, q.Fail(wire.Refused, nil))
+		return
+	}
+	w.walk(q, 0, true, 0)
+}
+
+// drain starts the children that the last walk left behind, and theirs.
+func (w *Worker) drain() {
+	if w.inside {
+		return
+	}
+	w.inside = true
+	for len(w.pending) > 0 {
+		q := w.pending[0]
+		w.pending = w.pending[:copy(w.pending, w.pending[1:])]
+		if q.spawn {
+			w.walk(q, q.pos, true, 0)
+		} else {
+			w.begin(q)
+		}
+	}
+	w.inside = false
+}
+
+// walk drives q from pos, down first or up with out, until it ends or is parked.
+func (w *Worker) walk(q *Query, pos int, down bool, out Outcome) {
+	if !q.chain.Debug {
+		defer w.caught(q)
+	}
+	for {
+		if down {
+			if q.walks++; q.walks > maxWalks {
+				out, pos = q.Fail(wire.ServFail, errTooManyWalks), min(pos, len(q.chain.entries))
+			} else {
+				out, pos = q.walkDown(pos)
+			}
+			if out == Parked {
+				w.park(q, false)
+				return
+			}
+		}
+		if out, pos = q.walkUp(out, pos); out == Parked {
+			w.park(q, true)
+			return
+		}
+		if out != Again {
+			break
+		}
+		pos, down = pos+1, true
+	}
+	w.end(q, out)
+}
+
+// park leaves the query in the table. One whose reply is still empty lends its buffers to others.
+func (w *Worker) park(q *Query, rising bool) {
+	q.rising = rising
+	if !q.parked {
+		panic("chain: " + q.chain.entries[q.pos].name + " returned Parked without a ticket")
+	}
+	if q.Reply.Empty() {
+		w.release(q)
+	}
+}
+
+// resume continues a parked query with an event.
+func (w *Worker) resume(q *Query, ev Event) {
+	q.parked = false
+	if q.Reply.Empty() {
+		q.Reply.Attach(w.buffer())
+	}
+	out, ok := w.resumed(q, ev)
+	if !ok {
+		return
+	}
+	switch {
+	case out == Parked:
+		w.park(q, q.rising)
+	case out == Next && !q.rising:
+		w.walk(q, q.pos+1, true, 0)
+	case out == Again && q.rising:
+		w.walk(q, q.pos+1, true, 0)
+	default:
+		if !q.rising {
+			q.by = q.pos
+		}
+		w.walk(q, q.pos, false, out)
+	}
+}
+
+func (w *Worker) resumed(q *Query, ev Event) (out Outcome, ok bool) {
+	if !q.chain.Debug {
+		defer w.caught(q)
+	}
+	return q.chain.entries[q.pos].serve.(Resumer).Resume(q, ev), true
+}
+
+// caught answers SERVFAIL for a query whose handler panicked. The object is abandoned: somebody may still hold it.
+func (w *Worker) caught(q *Query) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if w.OnPanic != nil {
+		w.OnPanic(q, v, debug.Stack())
+	}
+	w.leave(q)
+	q.parked = false
+	q.Reply.Detach()
+	q.Reply.Attach(make([]byte, 0, 512))
+	q.sink.Finish(q, q.Fail(wire.ServFail, ErrPanic))
+}
+
+// end tells the sink, and takes the query back unless a stream owns it now.
+func (w *Worker) end(q *Query, out Outcome) {
+	switch out {
+	case Answered, Failed, Dropped, Streamed:
+	default:
+		panic("chain: a walk ended with " + out.String())
+	}
+	q.sink.Finish(q, out)
+	w.Put(q)
+}
+
+// Finish is the end of a query of the program's own: its parent goes on.
+func (w *Worker) Finish(q *Query, out Outcome) {
+	if q.parent.w == nil {
+		return
+	}
+	if p := w.waiting(q.parent); p != nil {
+		w.resume(p, Event{Kind: EventChild, Child: q, Outcome: out, Err: q.Err})
+	}
+}
+
+// enter gives q a place in the table of queries in flight.
+func (w *Worker) enter(q *Query) bool {
+	if q.slot >= 0 {
+		return true
+	}
+	if w.flying >= w.MaxInFlight {
+		return false
+	}
+	if n := len(w.vacant); n > 0 {
+		q.slot, w.vacant = w.vacant[n-1], w.vacant[:n-1]
+	} else {
+		q.slot = int32(len(w.table))
+		w.table = append(w.table, nil)
+	}
+	w.table[q.slot] = q
+	w.flying++
+	return true
+}
+
+func (w *Worker) leave(q *Query) {
+	if q.slot >= 0 {
+		w.table[q.slot] = nil
+		w.vacant = append(w.vacant, q.slot)
+		q.slot = -1
+		w.flying--
+	}
+}
+
+func (w *Worker) nextGen() uint64 {
+	w.gens++
+	return w.gens
+}
+
+// waiting gives the query that still waits for t.
+func (w *Worker) waiting(t Ticket) *Query {
+	q := w.table[t.slot]
+	if q == nil || !q.parked || q.gen != t.gen {
+		return nil
+	}
+	return q
+}

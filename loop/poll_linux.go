@@ -1,0 +1,131 @@
+package loop
+
+import (
+	"fmt"
+	"math"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// poller is an epoll instance with an eventfd to end its wait.
+type poller struct {
+	ep, event int
+	sources   []Source // by file descriptor
+	events    [64]unix.EpollEvent
+}
+
+func (p *poller) open() error {
+	var err error
+	if p.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return fmt.Errorf("epoll_create: %w", err)
+	}
+	if p.event, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
+		unix.Close(p.ep)
+		return fmt.Errorf("eventfd: %w", err)
+	}
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(p.event)}
+	if err := unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, p.event, &ev); err != nil {
+		p.close()
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return nil
+}
+
+func (p *poller) close() {
+	unix.Close(p.event)
+	unix.Close(p.ep)
+}
+
+func (p *poller) wake() {
+	one := uint64(1)
+	// EAGAIN means that a wake-up is already on its way.
+	_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(p.event), uintptr(unsafe.Pointer(&one)), 8)
+}
+
+func interest(write bool) uint32 {
+	if write {
+		return unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP
+	}
+	return unix.EPOLLIN | unix.EPOLLRDHUP
+}
+
+// Add registers a non-blocking file: s is called when it can be read, and with write when it can be written. The caller
+// keeps the file and must Remove it before closing it.
+func (l *Loop) Add(fd int, s Source, write bool) error {
+	p := &l.poll
+	for len(p.sources) <= fd {
+		p.sources = append(p.sources, nil)
+	}
+	ev := unix.EpollEvent{Events: interest(write), Fd: int32(fd)}
+	if err := unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	p.sources[fd] = s
+	return nil
+}
+
+// Watch says whether a registered file is also watched for being writable.
+func (l *Loop) Watch(fd int, write bool) {
+	ev := unix.EpollEvent{Events: interest(write), Fd: int32(fd)}
+	_ = unix.EpollCtl(l.poll.ep, unix.EPOLL_CTL_MOD, fd, &ev) // a file that is registered can be modified
+}
+
+// Pause stops watching a file for being read, so that its peer has to wait, until Watch is called.
+func (l *Loop) Pause(fd int, write bool) {
+	ev := unix.EpollEvent{Fd: int32(fd)}
+	if write {
+		ev.Events = unix.EPOLLOUT
+	}
+	_ = unix.EpollCtl(l.poll.ep, unix.EPOLL_CTL_MOD, fd, &ev)
+}
+
+// Remove takes a file out.
+func (l *Loop) Remove(fd int) {
+	if s := l.poll.sources[fd]; s != nil {
+		l.forget(s)
+	}
+	l.poll.sources[fd] = nil
+	var ev unix.EpollEvent
+	_ = unix.EpollCtl(l.poll.ep, unix.EPOLL_CTL_DEL, fd, &ev)
+}
+
+// wait sleeps for at most timeout and hands out what is ready.
+func (p *poller) wait(l *Loop, timeout time.Duration, raw bool) (n int, interrupted bool) {
+	// Rounded up: waking a moment before a timer would turn the loop twice.
+	ms := int(min((timeout+time.Millisecond-1)/time.Millisecond, math.MaxInt32))
+	if raw {
+		r, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.ep), uintptr(unsafe.Pointer(&p.events[0])),
+			uintptr(len(p.events)), uintptr(ms), 0, 0)
+		if errno != 0 {
+			return 0, true
+		}
+		n = int(r)
+	} else {
+		var err error
+		if n, err = unix.EpollWait(p.ep, p.events[:], ms); err != nil {
+			return 0, true
+		}
+	}
+	l.Tick()
+	for i := range n {
+		ev := &p.events[i]
+		if int(ev.Fd) == p.event {
+			var b [8]byte
+			_, _, _ = unix.RawSyscall(unix.SYS_READ, uintptr(p.event), uintptr(unsafe.Pointer(&b[0])), 8)
+			continue
+		}
+		s := p.sources[ev.Fd]
+		if s == nil { // removed by an earlier event of this wait
+			continue
+		}
+		failed := ev.Events&(unix.EPOLLERR|unix.EPOLLHUP) != 0
+		readable := failed || ev.Events&(unix.EPOLLIN|unix.EPOLLRDHUP) != 0
+		writable := failed || ev.Events&unix.EPOLLOUT != 0
+		if s.Ready(l, readable, writable) && !l.isHot(s) {
+			l.hot = append(l.hot, s)
+		}
+	}
+	return n, false
+}
