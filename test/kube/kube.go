@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -72,6 +73,8 @@ type Plane struct {
 	etcd, api, controllers *process
 
 	client *http.Client
+
+	addresses atomic.Uint32 // how many Service addresses Load has taken
 
 	kindsMu sync.Mutex
 	kinds   map[string]resource // guarded by kindsMu; key: apiVersion and kind

@@ -127,8 +127,7 @@ func (p *Plane) startControllers(ctx context.Context) error {
 // watch from an older one has expired. The API server's watch cache remembers
 // more than etcd does: a client sees 410 Gone only after KillAPI and StartAPI.
 func (p *Plane) Compact(ctx context.Context) error {
-	first := base64.StdEncoding.EncodeToString([]byte{0})
-	body, err := p.askEtcd(ctx, http.MethodPost, "/v3/kv/range", map[string]any{"key": first, "limit": 1})
+	body, err := p.askEtcd(ctx, http.MethodPost, "/v3/kv/range", map[string]any{"key": bytes64("\x00"), "limit": 1})
 	if err != nil {
 		return err
 	}
@@ -146,6 +145,9 @@ func (p *Plane) Compact(ctx context.Context) error {
 	})
 	return err
 }
+
+// bytes64 is how etcd's gateway wants keys and values.
+func bytes64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 
 // askEtcd speaks to the JSON gateway that etcd has on its client port.
 func (p *Plane) askEtcd(ctx context.Context, method, path string, body any) ([]byte, error) {

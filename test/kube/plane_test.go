@@ -287,3 +287,39 @@ spec: {selector: {app: web}, ports: [{name: http, port: 80}]}
 	}
 	t.Errorf("no slice with the pod's address: %s", body)
 }
+
+// TestLoadedServices: what Load stores behind the API server's back is to it
+// like a Service of its own.
+func TestLoadedServices(t *testing.T) {
+	plane := start(t, kube.Options{})
+	if err := plane.Load(t.Context(), kube.LoadSpec{Services: 20}); err != nil {
+		t.Fatal(err)
+	}
+	const service = "/api/v1/namespaces/load-0/services/service-7"
+	body, err := plane.Do(t.Context(), http.MethodGet, service, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct{ Spec struct{ ClusterIP string } }
+	if err := json.Unmarshal(body, &got); err != nil {
+		t.Fatal(err)
+	}
+	same := strings.ReplaceAll(oneService, "spec:", "spec:\n  clusterIP: "+got.Spec.ClusterIP)
+	if err := plane.Apply(t.Context(), same); err == nil || !strings.Contains(err.Error(), "allocated") {
+		t.Errorf("the address %s was given out twice: %v", got.Spec.ClusterIP, err)
+	}
+	changed := strings.NewReplacer("name: web, namespace: default", "name: service-7, namespace: load-0", "{app: web}", "{app: other}").Replace(oneService)
+	if err := plane.Apply(t.Context(), strings.Split(changed, "---")[0]); err != nil {
+		t.Error(err)
+	}
+	if _, err := plane.Do(t.Context(), http.MethodDelete, service, nil); err != nil {
+		t.Error(err)
+	}
+	for range 100 { // the allocator sees its own deletion a moment later
+		if err = plane.Apply(t.Context(), same); err == nil {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Errorf("the address did not come back with the Service's end: %v", err)
+}
