@@ -23,7 +23,7 @@ func (p *parser) lines(directives []tokenLine) ([]Line, error) {
 // strayError explains a token that belongs to a directive for the parser but to none of its lines. CoreDNS hands such
 // tokens to the directive, and all but a few that read their first line only refuse them there.
 func strayError(t token, line Line) error {
-	if t.text == "{" {
+	if t.text == "{" && line.Block == nil {
 		return &Error{Pos: t.pos, Text: fmt.Sprintf("the brace that opens the block of %s stands on a line of its own", line.Name.Text),
 			Hint: fmt.Sprintf("write it behind %s, on the same line", line.Name.Text)}
 	}
