@@ -58,9 +58,9 @@ func (f *formatter) raw(it item) []byte {
 	raw := f.src[it.start:it.end]
 	switch {
 	case it.kind == itemWord:
-		return bytes.ReplaceAll(raw, []byte("\r"), nil)
+		return bytes.Map(noReturn, raw)
 	case it.kind == itemComment:
-		return bytes.TrimSpace(bytes.ReplaceAll(raw, []byte("\r"), nil))
+		return bytes.TrimSpace(bytes.Map(noReturn, raw))
 	case it.unclosed:
 		if escapes := len(raw) - len(bytes.TrimRight(raw, `\`)); escapes%2 == 1 {
 			raw = raw[:len(raw)-1] // an escape of nothing is dropped by the scan
@@ -68,4 +68,13 @@ func (f *formatter) raw(it item) []byte {
 		return append(bytes.Clone(raw), '"')
 	}
 	return raw
+}
+
+// noReturn drops carriage returns. Used through bytes.Map it also spells out bytes that are no UTF-8 as the U+FFFD they
+// are read as: two halves of a character must not meet when the carriage return between them goes.
+func noReturn(r rune) rune {
+	if r == '\r' {
+		return -1
+	}
+	return r
 }
