@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // splitZone splits ZONE[:PORT]. A zone in CIDR notation becomes the reverse zones that cover it. The zones are as
@@ -75,18 +76,26 @@ func reverseZones(network *net.IPNet) []string {
 // normal returns name lower-case and fully qualified.
 func normal(name string) string { return strings.ToLower(fqdn(name)) }
 
-// fqdn ends name in a dot that no backslash escapes (RFC 1035 §5.1).
+// fqdn ends name in a dot that no backslash escapes (RFC 1035 §5.1). Like CoreDNS it counts the bytes of the character
+// before the backslashes with them, so a non-ASCII one may turn the verdict.
 func fqdn(name string) string {
 	bare, dotted := strings.CutSuffix(name, ".")
-	escapes := len(bare) - len(strings.TrimRight(bare, `\`))
-	if dotted && escapes%2 == 0 {
+	if !dotted {
+		return name + "."
+	}
+	if !strings.HasSuffix(bare, `\`) {
+		return name
+	}
+	before := strings.TrimRight(bare, `\`)
+	_, width := utf8.DecodeLastRuneInString(before)
+	if (len(bare)-len(before)+max(width, 1))%2 == 1 {
 		return name
 	}
 	return name + "."
 }
 
-// validName reports whether name can be put on the wire, by the rules of RFC 1035 §5.1 for escapes and §2.3.4 for the
-// length of labels. As in CoreDNS any byte may stand in a label. The caller has bounded the whole length.
+// validName reports whether name can be a zone: labels of at most 63 bytes (RFC 1035 §2.3.4), escapes as in §5.1, and as
+// in CoreDNS any byte in a label. The caller has bounded the whole length.
 func validName(name string) bool {
 	if name == "" {
 		return false
@@ -96,24 +105,28 @@ func validName(name string) bool {
 		return true
 	}
 	label := 0
+	escaped := false // by an odd number of escapes in a row, which is how CoreDNS notices that one took the final dot
 	for i := 0; i < len(name); i++ {
 		switch name[i] {
 		case '.':
 			if label == 0 || label > 63 {
 				return false
 			}
-			label = 0
+			label, escaped = 0, false
 			continue
 		case '\\':
+			escaped = !escaped
 			if isDecimal(name[i+1:]) {
 				i += 3
 			} else {
 				i++
 			}
+		default:
+			escaped = false
 		}
 		label++
 	}
-	return label == 0 // otherwise a backslash took the final dot
+	return !escaped
 }
 
 // isDecimal reports whether s begins with three digits, the \DDD of a zone file.
