@@ -1,0 +1,182 @@
+package cluster
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	// publishEvery is the shortest time between two publications: what arrives meanwhile is published together.
+	publishEvery = 500 * time.Microsecond
+	// publishEveryLoading is the same until everything has been read once, when each Service changes many times.
+	publishEveryLoading = 20 * time.Millisecond
+	// restAfterBuild times its duration is how long a Service that was rebuilt is left alone.
+	restAfterBuild = 4
+	// freeBuild is the duration of a build that needs no rest.
+	freeBuild = publishEvery / restAfterBuild
+)
+
+// publisher builds and publishes dirty Services until ctx ends.
+func (s *store) publisher(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.kick:
+		case <-timer.C:
+		}
+		wait := s.publish()
+		pause := publishEvery
+		if !s.isLive() {
+			pause = publishEveryLoading
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (s *store) isLive() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.live
+}
+
+// publish builds every dirty Service that is not at rest and gives the time until the next one may be built.
+func (s *store) publish() time.Duration {
+	wait := time.Hour
+	for {
+		more, next := s.publishSome()
+		wait = min(wait, next)
+		if !more {
+			return wait
+		}
+	}
+}
+
+// publishSome builds for at most a millisecond or so, so that a watch that brings events does not wait long for the lock.
+func (s *store) publishSome() (more bool, wait time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wait = time.Hour
+	start := s.now()
+	now := start
+	kept := s.dirty[:0]
+	for i, e := range s.dirty {
+		if rest := e.notBefore.Sub(now); rest > 0 {
+			kept = append(kept, e)
+			wait = min(wait, rest)
+			continue
+		}
+		if now.Sub(start) > time.Millisecond {
+			kept = append(kept, s.dirty[i:]...)
+			more = true
+			break
+		}
+		s.publishEntry(e)
+		done := s.now()
+		if took := done.Sub(now); took > freeBuild {
+			e.notBefore = done.Add(restAfterBuild * took)
+		}
+		s.report(e, done)
+		now = done
+	}
+	clear(s.dirty[len(kept):])
+	s.dirty = kept
+	return more, wait
+}
+
+// publishAll builds every dirty Service now.
+func (s *store) publishAll() {
+	s.mu.Lock()
+	for _, e := range s.dirty {
+		s.publishEntry(e)
+		s.report(e, s.now())
+	}
+	clear(s.dirty)
+	s.dirty = s.dirty[:0]
+	s.mu.Unlock()
+}
+
+func (s *store) publishEntry(e *entry) {
+	e.dirty = false
+	s.publishes.Add(1)
+	old := e.published
+	if e.facts == nil || e.base == nil {
+		if old != nil {
+			s.svcTable.remove(e.hash, e.id)
+			s.indexService(e, old, nil)
+			s.svcTable.release(e.id)
+			e.published = nil
+		}
+		m := &s.services
+		if e.imported {
+			m = &s.imports
+		}
+		s.forget(m, e)
+		return
+	}
+	r := s.record.build(e)
+	if old == nil {
+		e.id = s.svcTable.take()
+	}
+	s.svcTable.set(e.id, r)
+	if old == nil {
+		s.svcTable.insert(e.hash, e.id)
+	}
+	e.published = r
+	s.indexService(e, old, r)
+}
+
+// indexService keeps the tables of Services by address; what is new comes before what is gone.
+func (s *store) indexService(e *entry, old, r *Service) {
+	if e.imported {
+		return // multicluster Services have no PTR records
+	}
+	if r != nil {
+		for _, a := range r.ips {
+			if old == nil || !old.hasIP(a) {
+				s.vipTable.insert(s.hashAddr(a), e.id)
+			}
+		}
+		for _, t := range r.External {
+			if a, ok := parseAddr([]byte(t)); ok && (old == nil || !old.hasExternal(t)) {
+				s.extTable.insert(s.hashAddr(a), e.id)
+			}
+		}
+	}
+	if old != nil {
+		for _, a := range old.ips {
+			if r == nil || !r.hasIP(a) {
+				s.vipTable.remove(s.hashAddr(a), e.id)
+			}
+		}
+		for _, t := range old.External {
+			if a, ok := parseAddr([]byte(t)); ok && (r == nil || !r.hasExternal(t)) {
+				s.extTable.remove(s.hashAddr(a), e.id)
+			}
+		}
+	}
+}
+
+// report observes the programming latency of the changes that were just published.
+func (s *store) report(e *entry, now time.Time) {
+	if len(e.triggered) == 0 {
+		return
+	}
+	if s.observe.Programming != nil && e.facts != nil {
+		kind := "cluster_ip"
+		if e.facts.kind == Headless {
+			kind = "headless_with_selector"
+		}
+		for _, at := range e.triggered {
+			s.observe.Programming(kind, now.Sub(at))
+		}
+	}
+	e.triggered = nil
+}

@@ -1,0 +1,358 @@
+package cluster
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/maphash"
+	"net/netip"
+	"slices"
+)
+
+// Kind says how a Service answers.
+type Kind uint8
+
+// Kinds of Services.
+const (
+	ClusterIP    Kind = iota + 1 // by addresses of its own: ClusterIP, NodePort, LoadBalancer, ClusterSetIP
+	Headless                     // by the addresses of its endpoints
+	ExternalName                 // by another name
+)
+
+// Service is the published record of one Service or ServiceImport: all that its answers are made of, ready to copy. It
+// never changes; its slices refer to it and may be kept.
+type Service struct {
+	Kind      Kind
+	Imported  bool // a ServiceImport
+	Name      string
+	Namespace string
+
+	// Target is where an ExternalName points: a wire name in its own case. Nil when the text is no name or is an address.
+	Target []byte
+	// External are spec.externalIPs and the load balancer's addresses and names, as text.
+	External []string
+
+	seed  maphash.Seed
+	hash  uint32
+	base  []byte // wire labels of name.namespace.svc
+	ports string // of a ClusterIP Service, see appendPort
+	ips   []netip.Addr
+
+	v4, v6 []byte // the answers' data: 4 and 16 octets an address, each once
+	eps    []endpoint
+	groups []group
+	wide   []byte
+	names  []byte
+	zones  []string
+}
+
+// endpoint is one address of one slice, in 16 octets. They are sorted by hash, name and address, so that all that belongs
+// to one name stands together.
+type endpoint struct {
+	hash  uint32 // of the wire labels of its name
+	addr  uint32 // as in packed
+	name  uint32 // as in packed
+	group uint16 // which ports it has, with the highest bit set for IPv6
+	zone  uint16 // as in packed
+}
+
+const groupV6 = 1 << 15
+
+// group is a set of ports that addresses share.
+type group struct {
+	ports string
+	count uint32 // addresses, with repetitions
+}
+
+func (s *Service) address(e *endpoint) netip.Addr {
+	if e.group&groupV6 != 0 {
+		return netip.AddrFrom16([16]byte(s.wide[e.addr*16:]))
+	}
+	var a [4]byte
+	binary.BigEndian.PutUint32(a[:], e.addr)
+	return netip.AddrFrom4(a)
+}
+
+func (s *Service) labels(e *endpoint) []byte {
+	if e.name == 0 {
+		return nil
+	}
+	n := uint32(s.names[e.name-1])
+	return s.names[e.name : e.name+n]
+}
+
+// appendLabels appends the endpoint's name as wire labels.
+func (s *Service) appendLabels(dst []byte, e *endpoint) []byte {
+	if l := s.labels(e); l != nil {
+		return append(dst, l...)
+	}
+	at := len(dst)
+	dst = appendDashed(append(dst, 0), s.address(e))
+	dst[at] = byte(len(dst) - at - 1)
+	return dst
+}
+
+// sameName reports whether two endpoints have one name.
+func (s *Service) sameName(a, b *endpoint) bool {
+	if a.hash != b.hash || (a.name == 0) != (b.name == 0) {
+		return false
+	}
+	if a.name == 0 {
+		return s.address(a) == s.address(b)
+	}
+	return a.name == b.name || bytes.Equal(s.labels(a), s.labels(b))
+}
+
+// Ready is the number of addresses that endpoints serve, with repetitions.
+func (s *Service) Ready() int { return len(s.eps) }
+
+// ClusterIPs are the Service's own addresses; they belong to the Service.
+func (s *Service) ClusterIPs() []netip.Addr { return s.ips }
+
+// Base is name.namespace.svc as wire labels, without zone and root.
+func (s *Service) Base() []byte { return s.base }
+
+// Ports calls f for each port of a ClusterIP Service: number (-1 for none), protocol and name in lower case.
+func (s *Service) Ports(f func(number int32, protocol, name string)) {
+	for p := (portText{s.ports}); ; {
+		number, protocol, name, ok := p.next()
+		if !ok {
+			return
+		}
+		f(number, protocol, name)
+	}
+}
+
+// serviceFacts is what is kept of a Service or ServiceImport object.
+type serviceFacts struct {
+	kind     Kind
+	ips      []netip.Addr
+	ports    string
+	external []string
+	target   []byte
+	version  uint64
+	// raw is what a snapshot has to write that the fields above lost.
+	targetText string
+}
+
+func (f *serviceFacts) equal(o *serviceFacts) bool {
+	return f.kind == o.kind && slices.Equal(f.ips, o.ips) && f.ports == o.ports && slices.Equal(f.external, o.external) &&
+		f.targetText == o.targetText
+}
+
+func newServiceFacts(o *object) *serviceFacts {
+	f := &serviceFacts{kind: ClusterIP, version: o.version}
+	ips := o.clusterIPs
+	if len(ips) == 0 {
+		ips = append(ips, o.clusterIP)
+	}
+	switch {
+	case o.kind == kindImport && string(o.serviceType) == "Headless":
+		f.kind = Headless
+	case o.kind == kindService && string(o.serviceType) == "ExternalName":
+		f.kind = ExternalName
+		f.setTarget(string(o.externalName))
+	case o.kind == kindService && string(ips[0]) == "None":
+		f.kind = Headless
+	}
+	if f.kind != ExternalName {
+		for _, ip := range ips {
+			if a, ok := parseAddr(ip); ok {
+				f.ips = append(f.ips, a)
+			}
+		}
+	}
+	var ports []byte
+	for _, p := range o.ports {
+		ports = appendPort(ports, p.name, p.protocol, p.port)
+	}
+	if len(o.ports) == 0 && o.kind == kindService {
+		ports = appendPort(ports, nil, nil, noPort)
+	}
+	f.ports = intern(ports)
+	for _, e := range o.external {
+		f.external = append(f.external, string(e))
+	}
+	return f
+}
+
+// setTarget keeps an ExternalName. An address is no name: such a Service has no records.
+func (f *serviceFacts) setTarget(s string) {
+	f.targetText = s
+	if _, isAddr := parseAddr([]byte(s)); isAddr {
+		return
+	}
+	if labels, ok := appendLabels(nil, s); ok && len(labels) < 255 {
+		f.target = append(labels, 0)
+	}
+}
+
+// serviceBuilder builds records; its buffers are used again.
+type serviceBuilder struct {
+	seed  maphash.Seed
+	eps   []endpoint
+	keys  []uint64
+	addrs []netip.Addr
+	buf   []byte
+}
+
+// hashLabels hashes lower-case wire labels.
+func hashLabels(seed maphash.Seed, labels []byte) uint32 {
+	return uint32(maphash.Bytes(seed, labels))
+}
+
+// build makes the record of an entry that has facts.
+func (b *serviceBuilder) build(e *entry) *Service {
+	s := &Service{
+		Kind: e.facts.kind, Imported: e.imported, Name: e.name, Namespace: e.namespace, seed: b.seed, hash: e.hash, base: e.base,
+		Target: e.facts.target, External: e.facts.external, ports: e.facts.ports, ips: e.facts.ips,
+	}
+	b.gather(s, e)
+	b.sort(s)
+	if s.Kind == Headless {
+		b.addrs = b.addrs[:0]
+		for i := range s.eps {
+			b.addrs = append(b.addrs, s.address(&s.eps[i]))
+		}
+		s.v4, s.v6 = b.pack(b.addrs)
+	} else {
+		s.v4, s.v6 = b.pack(append(b.addrs[:0], s.ips...))
+	}
+	return s
+}
+
+// gather copies the addresses of all slices of the entry into the record, in no order yet.
+func (b *serviceBuilder) gather(s *Service, e *entry) {
+	b.eps = b.eps[:0]
+	for _, sl := range e.slices {
+		f := sl.facts
+		if len(f.addrs) == 0 {
+			continue
+		}
+		g := s.groupOf(f.ports)
+		s.groups[g].count += uint32(len(f.addrs))
+		for i := range f.addrs {
+			p := f.addrs[i]
+			ep := endpoint{addr: p.addr, group: uint16(g)}
+			if p.v6 {
+				ep.group |= groupV6
+				ep.addr = uint32(len(s.wide) / 16)
+				s.wide = append(s.wide, f.wide[p.addr*16:p.addr*16+16]...)
+			}
+			if z := f.zone(i); z != "" {
+				ep.zone = s.zoneNumber(z)
+			}
+			labels := f.labels(i)
+			if e.imported {
+				labels = b.imported(f, i)
+			}
+			if labels != nil {
+				ep.name = uint32(len(s.names)) + 1
+				s.names = append(append(s.names, byte(len(labels))), labels...)
+			} else {
+				labels = f.AppendLabels(b.buf[:0], i)
+				b.buf = labels
+			}
+			ep.hash = hashLabels(b.seed, labels)
+			b.eps = append(b.eps, ep)
+		}
+	}
+}
+
+// imported gives the labels of an endpoint of another cluster: its name and the cluster's.
+func (b *serviceBuilder) imported(f *Slice, i int) []byte {
+	b.buf = f.AppendLabels(b.buf[:0], i)
+	if f.cluster != "" {
+		b.buf, _ = appendLabels(b.buf, f.cluster)
+	}
+	return b.buf[:min(len(b.buf), 255)]
+}
+
+func (s *Service) groupOf(ports string) int {
+	for i := range s.groups {
+		if s.groups[i].ports == ports {
+			return i
+		}
+	}
+	if len(s.groups) == groupV6-1 {
+		return 0
+	}
+	s.groups = append(s.groups, group{ports: ports})
+	return len(s.groups) - 1
+}
+
+func (s *Service) zoneNumber(zone string) uint16 {
+	for i, have := range s.zones {
+		if have == zone {
+			return uint16(i) + 1
+		}
+	}
+	if len(s.zones) == 1<<16-2 {
+		return 0
+	}
+	s.zones = append(s.zones, zone)
+	return uint16(len(s.zones))
+}
+
+// sort puts the endpoints in order: by hash first, which costs no comparison of names, then what has one hash.
+func (b *serviceBuilder) sort(s *Service) {
+	if len(b.eps) == 0 {
+		return
+	}
+	b.keys = b.keys[:0]
+	for i := range b.eps {
+		b.keys = append(b.keys, uint64(b.eps[i].hash)<<32|uint64(i))
+	}
+	slices.Sort(b.keys)
+	s.eps = make([]endpoint, len(b.eps))
+	for i, k := range b.keys {
+		s.eps[i] = b.eps[uint32(k)]
+	}
+	for lo := 0; lo < len(s.eps); {
+		hi := lo + 1
+		for hi < len(s.eps) && s.eps[hi].hash == s.eps[lo].hash {
+			hi++
+		}
+		if hi-lo > 1 {
+			slices.SortFunc(s.eps[lo:hi], func(x, y endpoint) int {
+				if c := bytes.Compare(s.labels(&x), s.labels(&y)); c != 0 {
+					return c
+				}
+				return s.address(&x).Compare(s.address(&y))
+			})
+		}
+		lo = hi
+	}
+}
+
+// pack writes each address once: in the given order when none repeats, else sorted.
+func (b *serviceBuilder) pack(addrs []netip.Addr) (v4, v6 []byte) {
+	n := len(addrs)
+	sorted := append(addrs, addrs...)[n:]
+	b.addrs = addrs[:0]
+	slices.SortFunc(sorted, netip.Addr.Compare)
+	if once := slices.Compact(sorted); len(once) < n {
+		addrs = once
+	}
+	wide := 0
+	for _, a := range addrs {
+		if a.Is6() {
+			wide++
+		}
+	}
+	if narrow := len(addrs) - wide; narrow > 0 {
+		v4 = make([]byte, 0, 4*narrow)
+	}
+	if wide > 0 {
+		v6 = make([]byte, 0, 16*wide)
+	}
+	for _, a := range addrs {
+		if a.Is6() {
+			x := a.As16()
+			v6 = append(v6, x[:]...)
+		} else {
+			x := a.As4()
+			v4 = append(v4, x[:]...)
+		}
+	}
+	return v4, v6
+}
