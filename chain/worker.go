@@ -346,3 +346,12 @@ func (w *Worker) waiting(t Ticket) *Query {
 	}
 	return q
 }
+
+// Parked calls f for every query in flight.
+func (w *Worker) Parked(f func(q *Query)) {
+	for _, q := range w.table {
+		if q != nil {
+			f(q)
+		}
+	}
+}

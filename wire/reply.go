@@ -216,3 +216,11 @@ func (m *Reply) Restore(r *Request) {
 
 // SetID changes the message's ID.
 func (m *Reply) SetID(id uint16) { binary.BigEndian.PutUint16(m.b, id) }
+
+// AnswersOriginal reports whether the reply's question is the one the client asked.
+func (m *Reply) AnswersOriginal(r *Request) bool {
+	end := HeaderSize + m.qname
+	typ, class := r.Original()
+	return len(m.b) >= end+4 && Equal(Name(m.b[HeaderSize:end]), r.OriginalName()) &&
+		Type(binary.BigEndian.Uint16(m.b[end:])) == typ && Class(binary.BigEndian.Uint16(m.b[end+2:])) == class
+}

@@ -6,11 +6,13 @@ import "encoding/binary"
 // change the fields, and what is sent upstream is built from them. The zero Request is ready for use; a Request is
 // reused by calling Parse again.
 type Request struct {
-	ID     uint16
-	Flags  uint16 // the header's second word as it came
-	Type   Type
-	Class  Class
-	EDNS   EDNS
+	ID    uint16
+	Flags uint16 // the header's second word as it came
+	Type  Type
+	Class Class
+	EDNS  EDNS
+	// Length is the octets of the packet that were read: the whole query, without what may trail it.
+	Length int
 	TSIG   bool // the last additional record is a TSIG (RFC 8945); its bytes are not kept here
 	Notify NotifySOA
 
@@ -123,6 +125,7 @@ func (r *Request) Parse(msg []byte) Verdict {
 	if !ok {
 		return BadQuestion
 	}
+	r.Length = off
 	if answers|authority|additional != 0 && !r.records(msg, off, int(answers), int(authority), int(additional)) {
 		return BadRecords
 	}
@@ -193,6 +196,7 @@ func (r *Request) records(msg []byte, off, answers, authority, additional int) b
 		}
 		off = next
 	}
+	r.Length = off
 	return true
 }
 
@@ -309,6 +313,13 @@ func (r *Request) spelling() Name {
 func (r *Request) SetQuestion(name Name, t Type) {
 	options := r.options
 	*r = Request{Flags: FlagRD, Type: t, Class: ClassIN, asked: t, askedCls: ClassIN, options: options[:0]}
+	r.SetName(name)
+	r.origLen = uint8(copy(r.original[:], name))
+}
+
+// ChangeQuestion makes r ask for another name and type of class IN, as if it had been asked so; EDNS and flags stay.
+func (r *Request) ChangeQuestion(name Name, t Type) {
+	r.Type, r.Class, r.asked, r.askedCls = t, ClassIN, t, ClassIN
 	r.SetName(name)
 	r.origLen = uint8(copy(r.original[:], name))
 }

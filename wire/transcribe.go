@@ -153,18 +153,26 @@ func (m *Reply) Load(msg []byte, plain int, r *Request) {
 }
 
 // Requestion writes the reply again into dst with the question that the client asked: for a reply to a rewritten name.
-// Records are kept as f says; names in them that were compressed against the old question are expanded.
+// Records are as f says; names in them that were compressed against the old question are expanded.
 func (m *Reply) Requestion(dst *Reply, r *Request, f func(s Section, r *Record) Action) error {
-	flags := m.Flags()
-	dst.Reset()
-	original := r.OriginalName()
-	b := append(dst.b, m.b[:HeaderSize]...)
-	b[6], b[7], b[8], b[9], b[10], b[11] = 0, 0, 0, 0, 0, 0
-	binary.BigEndian.PutUint16(b[2:], flags)
-	b = append(b, original...)
 	typ, class := r.Original()
+	return m.rewrite(dst, r.OriginalName(), typ, class, f)
+}
+
+// Rewrite writes the reply again into dst, record by record as f says, under the same question.
+func (m *Reply) Rewrite(dst *Reply, f func(s Section, r *Record) Action) error {
+	end := HeaderSize + m.qname
+	typ, class := Type(binary.BigEndian.Uint16(m.b[end:])), Class(binary.BigEndian.Uint16(m.b[end+2:]))
+	return m.rewrite(dst, Name(m.b[HeaderSize:end]), typ, class, f)
+}
+
+func (m *Reply) rewrite(dst *Reply, name Name, typ Type, class Class, f func(s Section, r *Record) Action) error {
+	dst.Reset()
+	b := append(dst.b, m.b[:HeaderSize]...)
+	clear(b[6:HeaderSize])
+	b = append(b, name...)
 	b = append(b, byte(typ>>8), byte(typ), byte(class>>8), byte(class))
-	dst.b, dst.plain, dst.qname = b, len(b), len(original)
+	dst.b, dst.plain, dst.qname = b, len(b), len(name)
 	dst.Rcode, dst.OwnOPT, dst.OwnFlags = m.Rcode, m.OwnOPT, m.OwnFlags
 	dst.Options = append(dst.Options[:0], m.Options...)
 	return Transcribe(dst, m.b, f)

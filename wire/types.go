@@ -209,3 +209,11 @@ func ParseRcode(s string) (Rcode, bool) {
 	}
 	return 0, false
 }
+
+// Label is the mnemonic as metrics and logs have it: the bare number for a code without one.
+func (r Rcode) Label() string {
+	if s, ok := rcodeNames[r]; ok {
+		return s
+	}
+	return strconv.Itoa(int(r))
+}

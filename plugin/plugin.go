@@ -1,0 +1,16 @@
+// Package plugin is the ordered list of directives: what can stand in a Corefile, and in which order its handlers are
+// asked. Start reading here.
+package plugin
+
+import (
+	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/plugin/whoami"
+)
+
+// All lists every directive in the order of the chain. The order is CoreDNS's, and with it what a Corefile means: the
+// order of lines in a Corefile plays no part.
+func All() []chain.Spec {
+	return []chain.Spec{
+		whoami.Spec,
+	}
+}

@@ -1,0 +1,138 @@
+package run
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/corefile"
+)
+
+// endpoints are the HTTP servers of the process by address: those of health, ready, prometheus and pprof. One whose
+// address stays is kept across a reload; only what it answers changes.
+type endpoints struct {
+	log  *slog.Logger
+	live map[string]*endpoint
+	wait sync.WaitGroup
+}
+
+type endpoint struct {
+	addr string
+	ln   net.Listener
+	srv  *http.Server
+	mux  atomic.Pointer[http.ServeMux]
+	tls  *tls.Config
+}
+
+// openedEndpoints are the endpoints of a configuration that does not serve yet.
+type openedEndpoints struct {
+	fresh map[string]*endpoint
+	muxes map[string]*http.ServeMux
+}
+
+// open listens on the addresses that are new.
+func (e *endpoints) open(want []chain.Endpoint) (*openedEndpoints, error) {
+	o := &openedEndpoints{fresh: map[string]*endpoint{}, muxes: map[string]*http.ServeMux{}}
+	for _, w := range want {
+		mux := o.muxes[w.Addr]
+		if mux == nil {
+			mux = http.NewServeMux()
+			o.muxes[w.Addr] = mux
+		}
+		if err := register(mux, w); err != nil {
+			e.discard(o)
+			return nil, err
+		}
+		if e.live[w.Addr] != nil || o.fresh[w.Addr] != nil {
+			continue
+		}
+		ln, err := net.Listen("tcp", w.Addr)
+		if err != nil {
+			e.discard(o)
+			return nil, corefile.Errorf(w.Pos, "%s: %v", w.Name, err)
+		}
+		o.fresh[w.Addr] = &endpoint{addr: w.Addr, ln: ln, tls: w.TLS}
+	}
+	return o, nil
+}
+
+// register enters a handler; two directives that want the same path of one address are a mistake in the Corefile.
+func register(mux *http.ServeMux, w chain.Endpoint) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = corefile.Errorf(w.Pos, "%s: %s%s is already taken by another directive", w.Name, w.Addr, w.Path)
+		}
+	}()
+	mux.Handle(w.Path, w.Handler)
+	return nil
+}
+
+func (e *endpoints) discard(o *openedEndpoints) {
+	if o == nil {
+		return
+	}
+	for _, f := range o.fresh {
+		f.ln.Close()
+	}
+}
+
+// publish makes the opened endpoints the ones that answer, and closes those that nobody wants any more.
+func (e *endpoints) publish(o *openedEndpoints) {
+	for addr, f := range o.fresh {
+		f.mux.Store(o.muxes[addr])
+		e.live[addr] = f
+		e.serve(f)
+	}
+	for addr, l := range e.live {
+		if mux := o.muxes[addr]; mux != nil {
+			l.mux.Store(mux)
+			continue
+		}
+		l.close()
+		delete(e.live, addr)
+	}
+}
+
+func (e *endpoints) serve(f *endpoint) {
+	f.srv = &http.Server{
+		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.mux.Load().ServeHTTP(w, r) }),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      2 * time.Minute, // a CPU profile takes half a minute
+		IdleTimeout:       time.Minute,
+		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
+	}
+	ln := f.ln
+	if f.tls != nil {
+		ln = tls.NewListener(ln, f.tls)
+	}
+	e.wait.Go(func() {
+		if err := f.srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+			e.log.Error("an HTTP endpoint ended", "address", f.addr, "error", err)
+		}
+	})
+}
+
+func (f *endpoint) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if f.srv.Shutdown(ctx) != nil {
+		f.srv.Close()
+	}
+}
+
+// closeAll ends every endpoint.
+func (e *endpoints) closeAll() {
+	for addr, l := range e.live {
+		l.close()
+		delete(e.live, addr)
+	}
+	e.wait.Wait()
+}

@@ -1,0 +1,260 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/corefile"
+	"github.com/godwit-dns/godwit/server"
+	"github.com/godwit-dns/godwit/wire"
+)
+
+// instance is one configuration: first checked and built, then bound, then serving, and at last stopped. Nothing outside
+// of it changes before publish.
+type instance struct {
+	p      *process
+	file   *corefile.File
+	config *chain.Config
+	specs  []server.ListenSpec
+	tables map[string]*server.Table
+	opened []*server.Listener
+	https  *openedEndpoints
+
+	tasks  sync.WaitGroup
+	cancel context.CancelFunc
+}
+
+// build checks a Corefile and makes its chains. It binds, starts and writes nothing.
+func (p *process) build(in input) (*instance, error) {
+	file, err := corefile.Parse(p.env.Files, in.name, in.text, p.env.Env)
+	if err != nil {
+		return nil, err
+	}
+	i := &instance{p: p, file: file, config: &chain.Config{}, tables: map[string]*server.Table{}}
+	i.config.Warnings = append(i.config.Warnings, file.Warnings...)
+	for _, b := range file.Blocks {
+		if err := i.block(b); err != nil {
+			return nil, err
+		}
+	}
+	for _, f := range i.config.Built {
+		if err := f(); err != nil {
+			return nil, err
+		}
+	}
+	overlap := newOverlap()
+	for _, b := range i.config.Blocks {
+		if err := i.listeners(b, overlap); err != nil {
+			return nil, err
+		}
+	}
+	return i, nil
+}
+
+func (i *instance) block(src corefile.Block) error {
+	keys, err := corefile.Keys(src.Keys, i.p.opt.Port)
+	if err != nil {
+		return err
+	}
+	b := &chain.Block{Keys: keys, Pos: src.Keys[0].Pos, Config: i.config}
+	seen := map[string]bool{}
+	for _, k := range keys {
+		if err := served(k); err != nil {
+			return err
+		}
+		if seen[k.Zone] {
+			continue
+		}
+		seen[k.Zone] = true
+		name, err := wire.ParseName(k.Zone)
+		if err != nil {
+			return corefile.Errorf(k.Pos, "%q: %v", k.Text, err)
+		}
+		wire.ToLower(name)
+		b.Zones, b.Names = append(b.Zones, k.Zone), append(b.Names, name)
+	}
+	i.config.Blocks = append(i.config.Blocks, b)
+	return chain.Build(i.p.env, i.p.opt.Directives, b, src.Lines)
+}
+
+// served refuses the transports that parse but have no server yet.
+func served(k corefile.Key) error {
+	switch k.Transport {
+	case corefile.TransportDNS, corefile.TransportTLS:
+		return nil
+	}
+	err := corefile.Errorf(k.Pos, "%s: Godwit does not serve %s:// yet", k.Text, k.Transport)
+	err.Hint = "serve the zone over dns:// or tls://"
+	return err
+}
+
+// listeners enters the block into the tables of its listeners.
+func (i *instance) listeners(b *chain.Block, seen *overlap) error {
+	hosts := b.Bind
+	if len(hosts) == 0 {
+		hosts = []chain.Bound{{}}
+	}
+	for _, k := range b.Keys {
+		for _, h := range hosts {
+			if err := seen.check(k, h.Addr, len(b.Filters) > 0); err != nil {
+				return err
+			}
+			addr, err := net.ResolveTCPAddr("tcp", net.JoinHostPort(h.Addr, k.Port))
+			if err != nil {
+				return corefile.Errorf(k.Pos, "%s: %v", k.Text, err)
+			}
+			i.enter(b, k, h, addr.String())
+		}
+	}
+	return nil
+}
+
+func (i *instance) enter(b *chain.Block, k corefile.Key, h chain.Bound, addr string) {
+	spec := server.ListenSpec{Transport: k.Transport, Addr: addr, Pos: k.Pos, Timeout: b.Timeout}
+	if h.Pos.Source != nil {
+		spec.Pos = h.Pos
+	}
+	if k.Transport == corefile.TransportTLS {
+		spec.TLS = b.TLS
+		if b.TLS == nil {
+			i.config.Warnings = append(i.config.Warnings, corefile.Warning{Pos: k.Pos,
+				Text: fmt.Sprintf("%s has no tls line, so it speaks plain DNS over TCP on port %s; add \"tls CERT KEY\"", k.Text, k.Port)})
+		}
+	}
+	t := i.tables[spec.Key()]
+	if t == nil {
+		t = &server.Table{Label: k.Transport + "://" + addr, Config: i.config, Dropped: i.p.traffic.dropped}
+		i.tables[spec.Key()] = t
+		i.specs = append(i.specs, spec)
+	}
+	t.AnyClass = t.AnyClass || b.AnyClass()
+	name, _ := wire.ParseName(k.Zone) // checked when the block was made
+	wire.ToLower(name)
+	t.Add(name, b.Chain().WithZone(k.Zone))
+}
+
+// overlap finds zones that two blocks want on the same address, or one on all addresses and another on one of them.
+type overlap struct {
+	exact   map[string]corefile.Pos // transport, zone, port, address
+	anyAddr map[string]corefile.Pos // the same without address
+}
+
+func newOverlap() *overlap {
+	return &overlap{map[string]corefile.Pos{}, map[string]corefile.Pos{}}
+}
+
+func (o *overlap) check(k corefile.Key, addr string, filtered bool) error {
+	any := k.String()
+	exact := any + " " + addr
+	if at, ok := o.exact[exact]; ok {
+		if filtered {
+			return nil
+		}
+		return corefile.Errorf(k.Pos, "cannot serve %s - it is already defined (at %s)", any, at)
+	}
+	if at, ok := o.anyAddr[any]; ok {
+		_, whole := o.exact[any+" "]
+		if addr == "" || whole {
+			return corefile.Errorf(k.Pos, "cannot serve %s - zone overlap listener capacity with the block at %s: one of them has bind and the other has not", any, at)
+		}
+	}
+	if !filtered {
+		o.exact[exact], o.anyAddr[any] = k.Pos, k.Pos
+	}
+	return nil
+}
+
+// start binds what is not bound yet, runs the starts, and then makes the configuration the one that serves. On an error
+// everything is as it was before.
+func (i *instance) start(ctx context.Context) error {
+	var err error
+	if i.opened, err = i.p.server.Bind(i.specs); err != nil {
+		return err
+	}
+	if i.https, err = i.p.endpoints.open(i.config.Endpoints); err != nil {
+		i.p.server.Discard(i.opened)
+		return err
+	}
+	var running context.Context
+	running, i.cancel = context.WithCancel(context.Background())
+	for _, task := range i.config.Tasks {
+		i.tasks.Go(func() {
+			if err := task(running); err != nil && running.Err() == nil {
+				i.p.env.Log.Error("a task of the configuration ended", "error", err)
+			}
+		})
+	}
+	for _, f := range i.config.Starts {
+		if err := f(ctx); err != nil {
+			i.abandon()
+			return err
+		}
+	}
+	i.p.server.Publish(i.opened, i.specs, i.tables)
+	i.p.endpoints.publish(i.https)
+	return nil
+}
+
+// abandon undoes a start that failed.
+func (i *instance) abandon() {
+	i.stop(false)
+	i.p.endpoints.discard(i.https)
+	i.p.server.Discard(i.opened)
+}
+
+// stop ends the configuration's goroutines and runs its stops.
+func (i *instance) stop(final bool) {
+	i.cancel()
+	i.tasks.Wait()
+	for _, f := range i.config.Stops {
+		f(final)
+	}
+}
+
+// retireAfter is how long queries that entered with an old configuration may keep it.
+const retireAfter = 5 * time.Second
+
+// retire stops a configuration that another has followed, when its last query is done.
+func (i *instance) retire(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, retireAfter)
+	defer cancel()
+	for i.p.server.InFlight(ctx, i.config) > 0 && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	i.stop(false)
+}
+
+// warn logs what an operator should know of the configuration.
+func (i *instance) warn() {
+	for _, w := range i.config.Warnings {
+		i.p.env.Log.Warn(w.Pos.String() + ": " + w.Text)
+	}
+}
+
+// banner lists what is served, as CoreDNS prints it at start.
+func (i *instance) banner() string {
+	var b strings.Builder
+	for _, block := range i.config.Blocks {
+		for _, k := range block.Keys {
+			prefix := ""
+			if k.Transport != corefile.TransportDNS {
+				prefix = k.Transport + "://"
+			}
+			if len(block.Bind) == 0 {
+				fmt.Fprintf(&b, "%s%s:%s\n", prefix, k.Zone, k.Port)
+			}
+			for _, h := range block.Bind {
+				fmt.Fprintf(&b, "%s%s:%s on %s\n", prefix, k.Zone, k.Port, h.Addr)
+			}
+		}
+	}
+	return b.String()
+}

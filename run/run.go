@@ -1,0 +1,296 @@
+// Package run turns a Corefile into a serving process: load and check, build the chains, bind, start, serve; reload when
+// the file changes; drain and end. The list of directives is a parameter, so a build of one's own is a short main.
+package run
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math/big"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/corefile"
+	"github.com/godwit-dns/godwit/loop"
+	"github.com/godwit-dns/godwit/metrics"
+	"github.com/godwit-dns/godwit/server"
+)
+
+// Options are what a process is started with.
+type Options struct {
+	Conf       string // path of the Corefile, "stdin", or empty for ./Corefile and, where there is none, the default
+	Port       string // for keys without a port
+	PidFile    string
+	Quiet      bool
+	Version    string // "Godwit-1.2.3" and what follows it, printed at start
+	Directives []chain.Spec
+	Stdin      io.Reader
+	Stdout     io.Writer
+}
+
+// input is the text of a Corefile and what it is called.
+type input struct {
+	name string
+	text []byte
+}
+
+// process is everything that outlives a configuration.
+type process struct {
+	opt       Options
+	env       *chain.Env
+	server    *server.Server
+	endpoints *endpoints
+	traffic   *traffic
+	current   *instance
+	retiring  chan struct{} // closed when the last retired configuration has stopped
+	stdin     []byte
+	reloads   chan struct{}
+	fatal     chan error
+	tried     string // hash of the last Corefile that was tried
+	shown     string // hash in the metrics
+}
+
+// Main serves until the process is told to end, and gives its exit code.
+func Main(opt Options) int {
+	log := NewLog(opt.Stdout)
+	p, err := newProcess(opt, log)
+	if err != nil {
+		return failed(log, err)
+	}
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGHUP)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		p.server.Run(ctx)
+		close(ended)
+	}()
+	code := p.main(signals)
+	stop()
+	<-ended
+	p.endpoints.closeAll()
+	return code
+}
+
+func failed(log *slog.Logger, err error) int {
+	log.Error(err.Error())
+	return 1
+}
+
+func newProcess(opt Options, log *slog.Logger) (*process, error) {
+	loops := Loops(os.DirFS("/"))
+	runtime.GOMAXPROCS(loops + 2) // a loop keeps its processor while it waits
+	clock := loop.System()
+	registry := metrics.New(loops)
+	srv, err := server.New(server.Options{Loops: loops, Clock: clock, Log: log, Metrics: registry})
+	if err != nil {
+		return nil, err
+	}
+	p := &process{opt: opt, server: srv, endpoints: &endpoints{log: log, live: map[string]*endpoint{}},
+		reloads: make(chan struct{}, 1), fatal: make(chan error, 1)}
+	p.env = &chain.Env{
+		Log: log, Metrics: registry, Loops: loops, Clock: clock, Wall: time.Now,
+		Files: corefile.OS(), Env: os.LookupEnv, Version: opt.Version,
+		Reload: func() {
+			select {
+			case p.reloads <- struct{}{}:
+			default: // one is already asked for
+			}
+		},
+		Fatal: func(err error) {
+			select {
+			case p.fatal <- err:
+			default:
+			}
+		},
+		Loop: srv.Worker,
+	}
+	p.traffic = &traffic{env: p.env, by: map[string]*metrics.Traffic{}}
+	return p, nil
+}
+
+// main loads the Corefile and then does what signals and the reload timer ask, until the end.
+func (p *process) main(signals <-chan os.Signal) int {
+	first, err := p.load()
+	if err == nil {
+		p.tried = first.file.Hash
+		first.warn()
+		err = first.start(context.Background())
+	}
+	if err != nil {
+		return failed(p.env.Log, err)
+	}
+	p.current = first
+	if err := p.pidFile(); err != nil {
+		first.stop(true)
+		return failed(p.env.Log, err)
+	}
+	if !p.opt.Quiet {
+		fmt.Fprint(p.opt.Stdout, first.banner(), p.opt.Version)
+	}
+	code := p.serve(signals)
+	if p.opt.PidFile != "" {
+		os.Remove(p.opt.PidFile)
+	}
+	return code
+}
+
+func (p *process) serve(signals <-chan os.Signal) int {
+	timer := time.NewTimer(p.untilReload(true))
+	for {
+		select {
+		case sig := <-signals:
+			switch sig {
+			case syscall.SIGHUP: // sent by terminals and init scripts without meaning anything
+			case syscall.SIGUSR1:
+				p.env.Log.Info("SIGUSR1: Reloading")
+				p.reload(true)
+			case syscall.SIGQUIT:
+				p.env.Log.Info("SIGQUIT: Quitting process immediately")
+				os.Exit(0)
+			default:
+				return p.shutdown(sig, signals)
+			}
+		case <-timer.C:
+			if p.current.config.ReloadEvery > 0 {
+				p.reload(false)
+			}
+			timer.Reset(p.untilReload(false))
+		case <-p.reloads:
+			p.reload(true)
+		case err := <-p.fatal:
+			return failed(p.env.Log, err)
+		}
+	}
+}
+
+// untilReload gives the time to the next look at the Corefile. The first is shifted by the jitter, once, so that the
+// replicas of a Deployment do not all reload at the same moment.
+func (p *process) untilReload(first bool) time.Duration {
+	every, jitter := p.current.config.ReloadEvery, p.current.config.ReloadJitter
+	if every <= 0 {
+		return time.Hour
+	}
+	if first && jitter > 0 {
+		n, err := rand.Int(rand.Reader, big.NewInt(int64(jitter)))
+		if err == nil {
+			every += time.Duration(n.Int64()) - jitter/2
+		}
+	}
+	return every
+}
+
+// load reads the Corefile and builds it.
+func (p *process) load() (*instance, error) {
+	in, err := p.read()
+	if err != nil {
+		return nil, err
+	}
+	return p.build(in)
+}
+
+// read gives the Corefile's text. Without -conf a missing Corefile is the default one.
+func (p *process) read() (input, error) {
+	switch p.opt.Conf {
+	case "stdin":
+		if p.stdin == nil {
+			text, err := io.ReadAll(p.opt.Stdin)
+			if err != nil {
+				return input{}, fmt.Errorf("-conf stdin: %w", err)
+			}
+			p.stdin = text
+		}
+		return input{"stdin", p.stdin}, nil
+	case "":
+		text, err := fs.ReadFile(p.env.Files, "Corefile")
+		if errors.Is(err, fs.ErrNotExist) {
+			return input{"Corefile", []byte(".:" + p.opt.Port + " {\nwhoami\nlog\n}\n")}, nil
+		}
+		if err != nil {
+			return input{}, fmt.Errorf("read the Corefile: %w", err)
+		}
+		return input{"Corefile", text}, nil
+	}
+	text, err := fs.ReadFile(p.env.Files, p.opt.Conf)
+	if err != nil {
+		return input{}, fmt.Errorf("read the Corefile: %w", err)
+	}
+	return input{p.opt.Conf, text}, nil
+}
+
+// reload loads the Corefile again if it has changed, or in any case when forced, and puts it in the place of the one that
+// serves. Whatever goes wrong, that one goes on.
+func (p *process) reload(force bool) {
+	in, err := p.read()
+	if err != nil {
+		p.reloadFailed(err)
+		return
+	}
+	file, err := corefile.Parse(p.env.Files, in.name, in.text, p.env.Env)
+	if err != nil {
+		p.reloadFailed(err)
+		return
+	}
+	if file.Hash == p.tried && !force {
+		return
+	}
+	p.tried = file.Hash // the same wrong file is not tried again
+	next, err := p.build(in)
+	if err == nil {
+		next.warn()
+		err = next.start(context.Background())
+	}
+	if err != nil {
+		p.reloadFailed(err)
+		return
+	}
+	old := p.current
+	p.current = next
+	before := p.retiring
+	p.retiring = make(chan struct{})
+	go func(done chan struct{}) { // joined by shutdown
+		defer close(done)
+		if before != nil {
+			<-before
+		}
+		old.retire(context.Background())
+	}(p.retiring)
+	p.versionInfo(file.Hash)
+	p.env.Log.Info("Reloading complete")
+}
+
+func (p *process) reloadFailed(err error) {
+	p.env.Log.Error("Corefile changed but reload failed, the old configuration goes on: " + err.Error())
+	p.env.Metrics.Counter("coredns_reload_failed_total", "Counter of the number of failed reload attempts.").Inc(p.env.Metrics.Shared())
+}
+
+// versionInfo makes the hash of the serving Corefile the only one in the metrics.
+func (p *process) versionInfo(hash string) {
+	const name = "coredns_reload_version_info"
+	labels := func(h string) []metrics.Label { return metrics.L("hash", "sha512", "value", h) }
+	if p.shown != "" {
+		p.env.Metrics.Remove(name, labels(p.shown)...)
+	}
+	p.shown = hash
+	p.env.Metrics.Gauge(name, "A metric with a constant '1' value labeled by hash, and value which type of hash generated.",
+		labels(hash)...).Set(1)
+}
+
+func (p *process) pidFile() error {
+	if p.opt.PidFile == "" {
+		return nil
+	}
+	if err := os.WriteFile(p.opt.PidFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
+		return fmt.Errorf("-pidfile: %w", err)
+	}
+	return nil
+}

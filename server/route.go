@@ -1,0 +1,71 @@
+package server
+
+import (
+	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/wire"
+)
+
+// Table is what one listener knows of one configuration: its blocks by zone. It is immutable once published; a query
+// keeps the table it entered with, and with it its configuration.
+type Table struct {
+	Label string // "dns://:53", the server label of metrics
+	// AnyClass lets classes other than IN in: a block of the listener forwards, or answers CH.
+	AnyClass bool
+	Config   *chain.Config
+	// Dropped is told of every query that no block takes.
+	Dropped func(q *chain.Query)
+
+	zones  map[string][]*chain.Chain // by zone in wire form, in the order of the Corefile
+	depths uint64                    // bit n: some zone has n labels; bit 63 also stands for more
+}
+
+// Add enters a block's chain under one of its zones.
+func (t *Table) Add(zone wire.Name, c *chain.Chain) {
+	if t.zones == nil {
+		t.zones = map[string][]*chain.Chain{}
+	}
+	t.zones[string(zone)] = append(t.zones[string(zone)], c)
+	t.depths |= 1 << min(zone.Labels(), 63)
+}
+
+// Server is the listener's label.
+func (t *Table) Server() string { return t.Label }
+
+// Route gives the block whose zone is the longest suffix of the name and whose filters all agree. A DS query for a
+// zone's own name belongs to its parent (RFC 4035, 3.1.4.1), so it goes to the shortest matching block, as in CoreDNS.
+func (t *Table) Route(q *chain.Query) *chain.Chain {
+	if q.Class != wire.ClassIN && !t.AnyClass {
+		return nil
+	}
+	var forDS *chain.Chain
+	name := q.Name()
+	for labels := q.Labels(); ; labels-- {
+		if t.depths&(1<<min(labels, 63)) != 0 {
+			for _, c := range t.zones[string(name)] {
+				if c.Empty() {
+					return c
+				}
+				if !passes(c, q) {
+					continue
+				}
+				if q.Type != wire.TypeDS || labels == 0 {
+					return c
+				}
+				forDS = c
+			}
+		}
+		if labels == 0 {
+			return forDS
+		}
+		name = name.Parent()
+	}
+}
+
+func passes(c *chain.Chain, q *chain.Query) bool {
+	for _, f := range c.Filters {
+		if !f(q) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,351 @@
+package server
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/loop"
+)
+
+// DNS over TCP (RFC 7766) on the loop: a connection's frames are read as they come, walked in place, and all their
+// answers leave in one write. Answers are in the order of the queries unless one had to wait for somebody.
+
+// Limits of a connection, after which it is not read until it has caught up.
+const (
+	framesPerTurn  = 16
+	inFlightLimit  = 128
+	unwrittenLimit = 64 << 10
+	connsPerLoop   = 20000
+)
+
+// Timeouts where the Corefile names none: the first query, any later one, and a write that does not end.
+const (
+	readTimeout = 3 * time.Second
+	idleTimeout = 10 * time.Second
+	stallLimit  = 2 * time.Second
+)
+
+type tcpListener struct {
+	w    *worker
+	l    *Listener
+	fd   int
+	port uint16
+}
+
+// Ready accepts what is waiting.
+func (t *tcpListener) Ready(*loop.Loop, bool, bool) bool {
+	for range 64 {
+		var raw [28]byte
+		size := uint32(len(raw))
+		fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(t.fd), uintptr(unsafe.Pointer(&raw[0])),
+			uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+		if errno == unix.EINTR || errno == unix.ECONNABORTED {
+			continue
+		}
+		if errno != 0 {
+			return false
+		}
+		if len(t.w.conns) >= connsPerLoop {
+			unix.Close(int(fd))
+			continue
+		}
+		t.accept(int(fd), &raw)
+	}
+	return true
+}
+
+func (t *tcpListener) accept(fd int, raw *[28]byte) {
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // answers are gathered here, not by the kernel
+	c := &tcpConn{w: t.w, l: t.l, fd: fd, client: rawAddr(raw), proto: chain.TCP}
+	if t.l.spec.Transport == "tls" {
+		c.proto = chain.TLS
+	}
+	if sa, err := unix.Getsockname(fd); err == nil {
+		c.local = fromSockaddr(sa)
+	}
+	if err := t.w.Loop.Add(fd, c, false); err != nil {
+		unix.Close(fd)
+		return
+	}
+	t.w.conns[c] = true
+	c.armed = c.timeout(true)
+	t.w.Loop.After(&c.timer, c.armed, c)
+}
+
+func fromSockaddr(sa unix.Sockaddr) netip.AddrPort {
+	switch a := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// close stops accepting. The listener's connections are not read any more and end with their last answer.
+func (t *tcpListener) close() {
+	t.w.Loop.Remove(t.fd)
+	unix.Close(t.fd)
+	for c := range t.w.conns {
+		if c.l == t.l {
+			c.ended = true
+			c.settle()
+		}
+	}
+}
+
+// tcpConn is one connection. All of it belongs to its loop.
+type tcpConn struct {
+	w             *worker
+	l             *Listener
+	fd            int
+	client, local netip.AddrPort
+	proto         chain.Proto
+
+	in        []byte // received and not yet walked
+	out       []byte // answers not yet written
+	inFlight  int
+	walking   bool
+	streaming bool
+	paused    bool
+	blocked   bool // the kernel's send buffer is full: waiting for it to be writable
+	ended     bool // the client sends no more
+	closed    bool
+	moved     bool // something came or went since the timer was armed
+	armed     time.Duration
+	timer     loop.Timer
+	stream    *tcpStream
+}
+
+func (c *tcpConn) timeout(first bool) time.Duration {
+	t := c.l.timeout.Load()
+	switch {
+	case c.blocked && t.Write > 0:
+		return t.Write
+	case c.blocked:
+		return stallLimit
+	case first && t.Read > 0:
+		return t.Read
+	case first:
+		return readTimeout
+	case t.Idle > 0:
+		return t.Idle
+	}
+	return idleTimeout
+}
+
+// Fire closes a connection on which nothing happened; one that waits for its own answers is given more time.
+func (c *tcpConn) Fire(l *loop.Loop) {
+	if c.closed {
+		return
+	}
+	if !c.moved && c.inFlight == 0 && !c.streaming || c.blocked && !c.moved {
+		c.close()
+		return
+	}
+	c.moved = false
+	l.After(&c.timer, c.timeout(false), c)
+}
+
+// Ready reads and writes.
+func (c *tcpConn) Ready(_ *loop.Loop, readable, writable bool) bool {
+	if c.closed {
+		return false
+	}
+	if writable && len(c.out) > 0 {
+		c.write()
+	}
+	if c.closed || !readable && len(c.in) == 0 {
+		return false
+	}
+	if readable && !c.paused && !c.ended {
+		c.read()
+	}
+	return c.frames()
+}
+
+const readSize = 16 << 10
+
+func (c *tcpConn) read() {
+	if cap(c.in)-len(c.in) < readSize/4 {
+		grown := make([]byte, len(c.in), max(2*cap(c.in), readSize))
+		copy(grown, c.in)
+		c.in = grown
+	}
+	free := c.in[len(c.in):cap(c.in)]
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(c.fd), uintptr(unsafe.Pointer(&free[0])), uintptr(len(free)))
+	switch {
+	case errno == unix.EAGAIN || errno == unix.EINTR:
+	case errno != 0:
+		c.close()
+	case n == 0:
+		c.ended = true
+	default:
+		c.in = c.in[:len(c.in)+int(n)]
+		c.moved = true
+		c.w.lastQuery.Store(int64(c.w.Loop.Now()))
+	}
+}
+
+// frames walks the whole frames that are there, then writes all answers at once. It reports whether more are waiting.
+func (c *tcpConn) frames() (again bool) {
+	if c.closed {
+		return false
+	}
+	used, count := 0, 0
+	c.walking = true
+	for ; !c.closed && !c.full(); count++ {
+		rest := c.in[used:]
+		if len(rest) < 2 {
+			break
+		}
+		n := int(binary.BigEndian.Uint16(rest))
+		if n > maxQuery {
+			c.ended, used = true, len(c.in) // no query is as long: whatever follows is not DNS
+			break
+		}
+		if len(rest) < 2+n {
+			break
+		}
+		if count == framesPerTurn {
+			again = true
+			break
+		}
+		c.deliver(rest[2 : 2+n])
+		used += 2 + n
+	}
+	c.walking = false
+	if c.closed {
+		return false
+	}
+	c.in = c.in[:copy(c.in, c.in[used:])]
+	c.write()
+	c.settle()
+	return again && !c.closed
+}
+
+func (c *tcpConn) full() bool {
+	return c.inFlight >= inFlightLimit || len(c.out) > unwrittenLimit || c.streaming
+}
+
+// settle stops or resumes reading as the connection is full or not, and closes it when all is done.
+func (c *tcpConn) settle() {
+	if c.closed {
+		return
+	}
+	if c.ended && c.inFlight == 0 && len(c.out) == 0 && !c.streaming {
+		c.close()
+		return
+	}
+	full := c.full() || c.ended
+	if full != c.paused || len(c.out) > 0 != c.blocked {
+		c.paused, c.blocked = full, len(c.out) > 0
+		if full {
+			c.w.Loop.Pause(c.fd, c.blocked)
+		} else {
+			c.w.Loop.Watch(c.fd, c.blocked)
+		}
+		if c.blocked {
+			c.w.Loop.After(&c.timer, c.timeout(false), c)
+		}
+	}
+	if len(c.in) == 0 && cap(c.in) > 2*readSize {
+		c.in = nil
+	}
+}
+
+func (c *tcpConn) deliver(packet []byte) {
+	q := c.w.Get()
+	q.Client, q.Local, q.Proto, q.Start, q.Back.Socket = c.client, c.local, c.proto, c.w.Loop.Now(), c
+	at := len(c.out)
+	ok, answer := gate(&q.Request, packet, append(c.out, 0, 0))
+	if !ok {
+		c.w.refused(q, packet)
+		if answer != nil {
+			binary.BigEndian.PutUint16(answer[at:], uint16(len(answer)-at-2))
+			c.out = answer
+		}
+		c.w.Put(q)
+		return
+	}
+	c.inFlight++
+	c.w.Start(q, c.l.table.Load(), c)
+}
+
+// Finish appends the end of a query to what is to be written.
+func (c *tcpConn) Finish(q *chain.Query, out chain.Outcome) {
+	c.inFlight--
+	if c.closed {
+		return
+	}
+	if c.w.complete(q, out) {
+		at := len(c.out)
+		c.out = c.w.fitter.Append(append(c.out, 0, 0), &q.Reply, &q.Request, q.Limit(), 0)
+		binary.BigEndian.PutUint16(c.out[at:], uint16(len(c.out)-at-2))
+	}
+	if !c.walking { // it had been parked: nobody else will write
+		c.moved = true
+		c.write()
+		if c.closed {
+			return
+		}
+		if len(c.in) > 0 && !c.full() {
+			c.w.Loop.Post(c) // frames that waited for room
+		}
+		c.settle()
+	}
+}
+
+// Do goes on with frames that had to wait.
+func (c *tcpConn) Do(*loop.Loop) {
+	if !c.closed && c.frames() {
+		c.w.Loop.Post(c)
+	}
+}
+
+func (c *tcpConn) write() {
+	for len(c.out) > 0 {
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(c.fd), uintptr(unsafe.Pointer(&c.out[0])), uintptr(len(c.out)), unix.MSG_NOSIGNAL, 0, 0)
+		if errno == unix.EINTR {
+			continue
+		}
+		if errno == unix.EAGAIN {
+			return
+		}
+		if errno != 0 {
+			c.close()
+			return
+		}
+		c.moved = true
+		c.out = c.out[:copy(c.out, c.out[n:])]
+	}
+	if cap(c.out) > 2*unwrittenLimit {
+		c.out = nil
+	}
+	if c.stream != nil {
+		c.stream.wake()
+	}
+}
+
+func (c *tcpConn) close() {
+	if c.closed {
+		return
+	}
+	c.closed = true
+	delete(c.w.conns, c)
+	c.w.Loop.Stop(&c.timer)
+	c.w.Loop.Remove(c.fd)
+	unix.Close(c.fd)
+	c.in, c.out = nil, nil
+	if c.stream != nil {
+		c.stream.fail(errClosed)
+	}
+}
+
+var errClosed = errors.New("the client closed the connection")
