@@ -91,7 +91,7 @@ func (f *files) lex(name, file string, text []byte) ([]token, error) {
 			f.warn(pos, "the quote that opens here is never closed; the word reaches to the end of the file")
 		}
 		if it.hash {
-			f.warn(pos, fmt.Sprintf("the # inside this word hides the text up to the next blank only; quote the word, or put a blank before # (read as %q)", it.text))
+			f.warn(pos, fmt.Sprintf("the # inside this word hides the text up to the next blank only; quote the word, or put a blank before # (read as %s)", quote(it.text)))
 		}
 		tokens = append(tokens, token{text: it.text, pos: pos, file: file})
 	}
@@ -160,7 +160,7 @@ func (f *files) match(file, pattern string) (names []string, glob bool, err erro
 		full = path.Join(path.Dir(file), pattern)
 	}
 	if strings.Count(full, "*") > 1 || strings.Count(full, "?") > 1 || strings.Contains(full, "[") && strings.Contains(full, "]") {
-		return nil, true, fmt.Errorf("the pattern %s has too many wildcards; write at most one * and one ?, and no [ ]", full)
+		return nil, true, fmt.Errorf("the pattern %s has too many wildcards; write at most one * and one ?, and no [ ]", clip(full))
 	}
 	glob = strings.ContainsAny(full, "*?[]")
 	if f.fsys == nil {

@@ -19,10 +19,10 @@ func (p *parser) importHere(t token) error {
 		return err
 	}
 	if name == "" {
-		return Errorf(arg.pos, "import needs a file, a pattern or a snippet; %q is empty", arg.text)
+		return Errorf(arg.pos, "import needs a file, a pattern or a snippet; %s is empty", quote(arg.text))
 	}
 	if next, ok := p.peek(); ok && sameLine(arg, next) {
-		return &Error{Pos: next.pos, Text: fmt.Sprintf("import takes one word; %q is one too many", next.text),
+		return &Error{Pos: next.pos, Text: fmt.Sprintf("import takes one word; %s is one too many", quote(next.text)),
 			Hint: "write one import for each file"}
 	}
 	if tokens, ok := p.snippets[name]; ok {
@@ -42,14 +42,17 @@ func (p *parser) importHere(t token) error {
 func (p *parser) importFiles(pos Pos, arg token, pattern string) error {
 	names, glob, err := p.files.match(arg.file, pattern)
 	if err != nil {
-		return Errorf(arg.pos, "cannot import %s: %v", pattern, err)
+		return Errorf(arg.pos, "cannot import %s: %v", clip(pattern), err)
 	}
 	if len(names) == 0 {
 		if !glob {
-			return &Error{Pos: arg.pos, Text: fmt.Sprintf("cannot import %s: there is no such file and no snippet of that name", pattern),
+			return &Error{Pos: arg.pos, Text: fmt.Sprintf("cannot import %s: there is no such file and no snippet of that name", clip(pattern)),
 				Hint: "paths are relative to the file the import stands in, and snippets are defined above their use"}
 		}
-		p.warn(arg.pos, fmt.Sprintf("no file matches the import %s", pattern))
+		p.warn(arg.pos, "no file matches the import "+clip(pattern))
+	}
+	if p.importedFiles += len(names); p.importedFiles > maxImportedFiles {
+		return Errorf(pos, "more than %d files come from imports; does a file import itself?", maxImportedFiles)
 	}
 	frames := make([]frame, 0, len(names))
 	for _, name := range names {
@@ -78,11 +81,11 @@ func pathless(err error) error {
 func (p *parser) snippet(key Word) error {
 	name := key.Text[1 : len(key.Text)-1]
 	if _, ok := p.snippets[name]; ok {
-		return Errorf(key.Pos, "the snippet %s is defined twice", name)
+		return Errorf(key.Pos, "the snippet %s is defined twice", clip(name))
 	}
 	brace, _ := p.peek()
 	if brace.text != "{" {
-		return Errorf(brace.pos, "a snippet's name is followed by \"{\", not %q", brace.text)
+		return Errorf(brace.pos, "a snippet's name is followed by \"{\", not %s", quote(brace.text))
 	}
 	if err := p.take(brace); err != nil {
 		return err
@@ -91,7 +94,7 @@ func (p *parser) snippet(key Word) error {
 	for depth := 1; ; {
 		t, ok := p.peek()
 		if !ok {
-			return &Error{Pos: brace.pos, Text: fmt.Sprintf("the snippet %s is never closed", name), Hint: `end it with a line "}"`}
+			return &Error{Pos: brace.pos, Text: fmt.Sprintf("the snippet %s is never closed", clip(name)), Hint: `end it with a line "}"`}
 		}
 		if err := p.take(t); err != nil {
 			return err
@@ -125,7 +128,7 @@ func (p *parser) checkSelfImport(name string, body []token) error {
 			return err
 		}
 		if arg == name {
-			return Errorf(t.pos, "the snippet %s imports itself", name)
+			return Errorf(t.pos, "the snippet %s imports itself", clip(name))
 		}
 	}
 	return nil

@@ -1,7 +1,6 @@
 package corefile
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 )
@@ -56,16 +55,16 @@ func Keys(words []Word, defaultPort string) ([]Key, error) {
 		transport, rest := SplitTransport(w.Text)
 		zones, port, err := splitZone(rest)
 		if err != nil {
-			return nil, Errorf(w.Pos, "%q is no zone to serve: %v", w.Text, err)
+			return nil, Errorf(w.Pos, "%s is no zone to serve: %v", quote(w.Text), err)
 		}
 		if port == "" {
 			port = portOf(transport, defaultPort)
 		} else if n, _ := strconv.Atoi(port); n < 0 || n > 65535 {
-			return nil, Errorf(w.Pos, "%q has port %s; ports go from 0 to 65535", w.Text, port)
+			return nil, Errorf(w.Pos, "%s has port %s; ports go from 0 to 65535", quote(w.Text), port)
 		}
 		for _, z := range zones {
 			if _, _, err := splitZone(fqdn(z)); err != nil { // the final dot may be one byte too many
-				return nil, Errorf(w.Pos, "%q is no zone to serve: %v", w.Text, err)
+				return nil, Errorf(w.Pos, "%s is no zone to serve: %v", quote(w.Text), err)
 			}
 			keys = append(keys, Key{Transport: transport, Zone: normal(z), Port: port, Pos: w.Pos, Text: w.Text})
 		}
@@ -118,7 +117,7 @@ func Zones(args []Word, fallback []string) ([]string, []Warning) {
 	for _, w := range args {
 		z := Host(w.Text)
 		if len(z) == 0 {
-			skipped = append(skipped, Warning{Pos: w.Pos, Text: fmt.Sprintf("%q is no zone and is left out", w.Text)})
+			skipped = append(skipped, Warning{Pos: w.Pos, Text: quote(w.Text) + " is no zone and is left out"})
 		}
 		zones = append(zones, z...)
 	}

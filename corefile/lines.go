@@ -24,10 +24,10 @@ func (p *parser) lines(directives []tokenLine) ([]Line, error) {
 // tokens to the directive, and all but a few that read their first line only refuse them there.
 func strayError(t token, line Line) error {
 	if t.text == "{" && line.Block == nil {
-		return &Error{Pos: t.pos, Text: fmt.Sprintf("the brace that opens the block of %s stands on a line of its own", line.Name.Text),
-			Hint: fmt.Sprintf("write it behind %s, on the same line", line.Name.Text)}
+		return &Error{Pos: t.pos, Text: fmt.Sprintf("the brace that opens the block of %s stands on a line of its own", clip(line.Name.Text)),
+			Hint: fmt.Sprintf("write it behind %s, on the same line", clip(line.Name.Text))}
 	}
-	return &Error{Pos: t.pos, Text: fmt.Sprintf("%q does not begin a line after the %s at %v", t.text, line.Name.Text, line.Name.Pos),
+	return &Error{Pos: t.pos, Text: fmt.Sprintf("%s does not begin a line after the %s at %v", quote(t.text), clip(line.Name.Text), line.Name.Pos),
 		Hint: "begin each directive and option on a line of its own, and define snippets above their use"}
 }
 
@@ -53,7 +53,7 @@ func (l *liner) line() (Line, error) {
 		}
 		line.Args = append(line.Args, Word{Text: t.text, Pos: t.pos})
 		if t.text == "}" { // left in place: it closes the block around this line as well
-			l.warn(t.pos, fmt.Sprintf("the closing brace is also read as an argument of %s; write it on a line of its own", line.Name.Text))
+			l.warn(t.pos, fmt.Sprintf("the closing brace is also read as an argument of %s; write it on a line of its own", clip(line.Name.Text)))
 			return line, nil
 		}
 		prev, l.tokens = t, l.tokens[1:]

@@ -1,7 +1,6 @@
 package corefile
 
 import (
-	"fmt"
 	"io/fs"
 	"strings"
 )
@@ -10,6 +9,7 @@ import (
 const (
 	maxSnippetImports = 10_000
 	maxFileImports    = 100_000
+	maxImportedFiles  = 1 << 20 // all files of all imports, each as often as it is imported
 	maxWords          = 1 << 20 // read from files, and again after imports were filled in
 	maxDepth          = 64      // of braces inside a directive
 	maxWarnings       = 100
@@ -70,6 +70,7 @@ type parser struct {
 	snippets       map[string][]token
 	snippetImports int
 	fileImports    int
+	importedFiles  int
 
 	warnings []Warning
 	unset    map[string]bool
@@ -108,7 +109,7 @@ func (p *parser) warn(pos Pos, text string) {
 func (p *parser) warnUnset(pos Pos, name string) {
 	if !p.unset[name] {
 		p.unset[name] = true
-		p.warn(pos, fmt.Sprintf("the environment variable %s is not set; nothing is filled in", name))
+		p.warn(pos, "the environment variable "+quote(name)+" is not set; nothing is filled in")
 	}
 }
 
@@ -153,7 +154,7 @@ func (p *parser) startsLine(t token) bool { return !p.begun || newLine(p.last, t
 
 // endError says what was missing when the text ended.
 func (p *parser) endError(missing string) error {
-	return Errorf(p.last.pos, "the file ends after %q, %s", p.last.text, missing)
+	return Errorf(p.last.pos, "the file ends after %s, %s", quote(p.last.text), missing)
 }
 
 // block reads one server block or snippet. A snippet and a block without keys come back without keys.
@@ -231,7 +232,7 @@ func (p *parser) keys(b *tokenBlock) (end bool, err error) {
 		}
 		word, more = strings.CutSuffix(word, ",")
 		if strings.ContainsAny(word, "{}") {
-			p.warn(t.pos, fmt.Sprintf("%q is read as the name of a zone; is a blank missing before the brace?", word))
+			p.warn(t.pos, quote(word)+" is read as the name of a zone; is a blank missing before the brace?")
 		}
 		b.keys = append(b.keys, Word{Text: word, Pos: t.pos})
 	}

@@ -62,7 +62,7 @@ func (o Options) unknown(l, opt *Line) error {
 	for i, r := range o {
 		known[i] = r.Name
 	}
-	e := Errorf(opt.Name.Pos, "%s has no option %q", l.Name.Text, opt.Name.Text)
+	e := Errorf(opt.Name.Pos, "%s has no option %s", clip(l.Name.Text), quote(opt.Name.Text))
 	if near := Nearest(opt.Name.Text, known); near != "" {
 		e.Hint = fmt.Sprintf("did you mean %q?", near)
 	}
@@ -198,7 +198,7 @@ func Enum(name string, dst *string, values ...string) Row {
 		if slices.Contains(values, w.Text) {
 			return w.Text, nil
 		}
-		e := Errorf(w.Pos, "%q is none of %s", w.Text, strings.Join(values, ", "))
+		e := Errorf(w.Pos, "%s is none of %s", quote(w.Text), strings.Join(values, ", "))
 		if near := Nearest(w.Text, values); near != "" {
 			e.Hint = fmt.Sprintf("did you mean %q?", near)
 		}

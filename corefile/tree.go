@@ -4,7 +4,10 @@
 // It reads files through fs.FS only, starts nothing and logs nothing: what deserves a warning is returned as one.
 package corefile
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+)
 
 // Source is one text that was read: the Corefile, an imported file or standard input.
 type Source struct {
@@ -97,3 +100,16 @@ func (e *Error) Error() string {
 func Errorf(pos Pos, format string, args ...any) *Error {
 	return &Error{Pos: pos, Text: fmt.Sprintf(format, args...)}
 }
+
+const maxQuoted = 80 // bytes of a word that a message repeats
+
+// clip shortens a word for a message.
+func clip(s string) string {
+	if len(s) <= maxQuoted {
+		return s
+	}
+	return s[:maxQuoted] + "…"
+}
+
+// quote is clip with quotes around.
+func quote(s string) string { return strconv.Quote(clip(s)) }

@@ -11,10 +11,10 @@ import (
 func ParseInt(w Word, min, max int) (int, error) {
 	n, err := strconv.Atoi(w.Text)
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
-		return 0, &Error{Pos: w.Pos, Text: strconv.Quote(w.Text) + " is not a number"}
+		return 0, &Error{Pos: w.Pos, Text: quote(w.Text) + " is not a number"}
 	}
 	if err != nil || n < min || n > max {
-		return 0, Errorf(w.Pos, "%s is out of range; %s", w.Text, between(strconv.Itoa(min), strconv.Itoa(max), min > math.MinInt, max < math.MaxInt))
+		return 0, Errorf(w.Pos, "%s is out of range; %s", clip(w.Text), between(strconv.Itoa(min), strconv.Itoa(max), min > math.MinInt, max < math.MaxInt))
 	}
 	return n, nil
 }
@@ -23,11 +23,11 @@ func ParseInt(w Word, min, max int) (int, error) {
 func ParseFloat(w Word, min, max float64) (float64, error) {
 	f, err := strconv.ParseFloat(w.Text, 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) || math.IsNaN(f) {
-		return 0, &Error{Pos: w.Pos, Text: strconv.Quote(w.Text) + " is not a number"}
+		return 0, &Error{Pos: w.Pos, Text: quote(w.Text) + " is not a number"}
 	}
 	if err != nil || f < min || f > max {
 		text := func(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
-		return 0, Errorf(w.Pos, "%s is out of range; %s", w.Text, between(text(min), text(max), !math.IsInf(min, -1), !math.IsInf(max, 1)))
+		return 0, Errorf(w.Pos, "%s is out of range; %s", clip(w.Text), between(text(min), text(max), !math.IsInf(min, -1), !math.IsInf(max, 1)))
 	}
 	return f, nil
 }
@@ -39,9 +39,9 @@ func ParseDuration(w Word) (time.Duration, error) {
 	if err == nil {
 		return d, nil
 	}
-	e := &Error{Pos: w.Pos, Text: strconv.Quote(w.Text) + " is not a duration", Hint: "write a number and a unit, 500ms, 30s or 5m"}
+	e := &Error{Pos: w.Pos, Text: quote(w.Text) + " is not a duration", Hint: "write a number and a unit, 500ms, 30s or 5m"}
 	if _, err := strconv.ParseFloat(w.Text, 64); err == nil {
-		e.Hint = "a unit is missing: write " + w.Text + "s for seconds"
+		e.Hint = "a unit is missing: write " + clip(w.Text) + "s for seconds"
 	}
 	return 0, e
 }
@@ -53,7 +53,7 @@ func ParseDurationIn(w Word, min, max time.Duration) (time.Duration, error) {
 		return 0, err
 	}
 	if d < min || d > max {
-		return 0, Errorf(w.Pos, "%s is out of range; %s", w.Text, between(min.String(), max.String(), min > math.MinInt64, max < math.MaxInt64))
+		return 0, Errorf(w.Pos, "%s is out of range; %s", clip(w.Text), between(min.String(), max.String(), min > math.MinInt64, max < math.MaxInt64))
 	}
 	return d, nil
 }

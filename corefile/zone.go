@@ -28,7 +28,7 @@ func splitZone(s string) (zones []string, port string, err error) {
 		return nil, "", fmt.Errorf("%d characters are more than a name may have (255)", len(s))
 	}
 	if !validName(s) {
-		return nil, "", fmt.Errorf("%q is not a valid domain name", s)
+		return nil, "", errors.New("it is not a valid domain name")
 	}
 	_, network, err := net.ParseCIDR(s)
 	if err != nil {
