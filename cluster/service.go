@@ -91,15 +91,12 @@ func (s *Service) appendLabels(dst []byte, e *endpoint) []byte {
 	return dst
 }
 
-// sameName reports whether two endpoints have one name.
-func (s *Service) sameName(a, b *endpoint) bool {
-	if a.hash != b.hash || (a.name == 0) != (b.name == 0) {
-		return false
-	}
-	if a.name == 0 {
-		return s.address(a) == s.address(b)
-	}
-	return a.name == b.name || bytes.Equal(s.labels(a), s.labels(b))
+// sameName reports whether two endpoints have one name. A hostname may spell another endpoint's dashed address.
+func (s *Service) sameName(a, b *endpoint) bool { return a.hash == b.hash && s.compareNames(a, b) == 0 }
+
+func (s *Service) compareNames(a, b *endpoint) int {
+	var x, y [64]byte
+	return bytes.Compare(s.appendLabels(x[:0], a), s.appendLabels(y[:0], b))
 }
 
 // Ready is the number of addresses that endpoints serve, with repetitions.
@@ -314,7 +311,7 @@ func (b *serviceBuilder) sort(s *Service) {
 		}
 		if hi-lo > 1 {
 			slices.SortFunc(s.eps[lo:hi], func(x, y endpoint) int {
-				if c := bytes.Compare(s.labels(&x), s.labels(&y)); c != 0 {
+				if c := s.compareNames(&x, &y); c != 0 {
 					return c
 				}
 				return s.address(&x).Compare(s.address(&y))
