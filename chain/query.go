@@ -46,6 +46,10 @@ type Query struct {
 	Rcode wire.Rcode
 	Err   error
 
+	// Current says that the reply was made from data that is always up to date, so that storing it by its TTL would only
+	// make it older: a cache leaves it alone.
+	Current bool
+
 	w      *Worker
 	router Router
 	chain  *Chain

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io/fs"
 	"iter"
 	"log/slog"
@@ -289,4 +290,18 @@ type Transferer interface {
 	// Transfer gives the zone's records, SOA first and last. With a serial other than 0 it may give the SOA alone when
 	// nothing has changed since (RFC 1995, 2). Slices are valid until the next record.
 	Transfer(zone wire.Name, serial uint32) (iter.Seq[RR], error)
+}
+
+// Names gives zones in wire form, lower case, in the same order.
+func Names(zones []string) ([]wire.Name, error) {
+	names := make([]wire.Name, 0, len(zones))
+	for _, z := range zones {
+		n, err := wire.ParseName(z)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", z, err)
+		}
+		wire.ToLower(n)
+		names = append(names, n)
+	}
+	return names, nil
 }

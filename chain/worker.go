@@ -130,7 +130,7 @@ func (w *Worker) Put(q *Query) {
 	w.release(q)
 	q.Err, q.router, q.chain, q.sink, q.Back.Socket = nil, nil, nil, nil, nil
 	q.Rcode, q.floor, q.pos, q.walks, q.depth = 0, 0, 0, 0, 0
-	q.rising, q.parked, q.spawn, q.parent = false, false, false, Ticket{}
+	q.rising, q.parked, q.spawn, q.Current, q.parent = false, false, false, false, Ticket{}
 	w.free = append(w.free, q)
 }
 

@@ -224,3 +224,19 @@ func (m *Reply) AnswersOriginal(r *Request) bool {
 	return len(m.b) >= end+4 && Equal(Name(m.b[HeaderSize:end]), r.OriginalName()) &&
 		Type(binary.BigEndian.Uint16(m.b[end:])) == typ && Class(binary.BigEndian.Uint16(m.b[end+2:])) == class
 }
+
+// SetTTL gives every record the same time to live, in seconds, in place.
+func (m *Reply) SetTTL(ttl uint32) {
+	var c Cursor
+	if c.Open(m.b) != nil {
+		return
+	}
+	for off := c.Offset(); off < len(m.b); {
+		_, data, next, ok := skipRecord(m.b, off)
+		if !ok {
+			return
+		}
+		binary.BigEndian.PutUint32(m.b[data-6:], ttl)
+		off = next
+	}
+}
