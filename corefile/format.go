@@ -9,7 +9,8 @@ const indent = "    " // blanks, because most Corefiles live inside YAML
 
 // Format returns text in its canonical layout: four blanks for each open brace, one between words, no blanks at a line's
 // end, LF as line break. Words and comments stay as they are and every word stays on its line, so the hash stays too and a
-// running server does not reload; only a quote left open at the end is closed. It takes any text, valid or not; formatting twice changes nothing more.
+// running server does not reload; only a quote left open at the end is closed. It takes any text, valid or not;
+// formatting twice changes nothing more. The result shares nothing with text.
 func Format(text []byte) []byte {
 	f := formatter{src: text, line: 1}
 	s := newScan(text)
