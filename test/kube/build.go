@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // BinariesVariable names the environment variable with the folder of the
@@ -30,6 +31,9 @@ func Build(ctx context.Context, progress io.Writer) (string, error) {
 	}
 	script := filepath.Join(root, "test", "controlplane", "build.sh")
 	cmd := exec.CommandContext(ctx, script)
+	// The compiler is a child of the script: end both, or Output waits for it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var complaint bytes.Buffer
 	cmd.Stderr = io.MultiWriter(progress, &complaint)
 	out, err := cmd.Output()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -141,7 +142,7 @@ func TestStreamingList(t *testing.T) {
 
 // TestList holds the other leg's promise: clients have to LIST.
 func TestList(t *testing.T) {
-	plane := start(t, kube.Options{})
+	plane := start(t, kube.Options{Address: netip.MustParseAddr("127.0.0.2")})
 	if err := plane.Apply(t.Context(), oneService); err != nil {
 		t.Fatal(err)
 	}
