@@ -218,11 +218,14 @@ func (b *Block) Ready() []Readiness { return b.ready }
 // Metadata gives the reader of a name, nil when nobody provides it or the block has no metadata directive. To be called
 // when all of the block has been set up.
 func (b *Block) Metadata(name string) func(q *Query) string {
-	if !b.HasMetadata {
+	if !b.HasMetadata || b.metadata[name] == nil {
 		return nil
 	}
-	return b.metadata[name]
+	return func(q *Query) string { return b.metadata[name](q) } // found late: a directive may stand in for another's
 }
+
+// Provided gives what a name means so far, for a directive that stands in for it.
+func (b *Block) Provided(name string) func(q *Query) string { return b.metadata[name] }
 
 // AnyClass reports whether a directive of the block answers other classes than IN.
 func (b *Block) AnyClass() bool { return b.Config.anyClass[b] }

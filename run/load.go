@@ -14,54 +14,54 @@ import (
 	"github.com/godwit-dns/godwit/wire"
 )
 
-// instance is one configuration: first checked and built, then bound, then serving, and at last stopped. Nothing outside
-// of it changes before publish.
-type instance struct {
-	p      *process
-	file   *corefile.File
-	config *chain.Config
-	specs  []server.ListenSpec
-	tables map[string]*server.Table
-	opened []*server.Listener
-	https  *openedEndpoints
+// Built is a configuration that has been checked and built: nothing of it is bound or started yet.
+type Built struct {
+	File   *corefile.File
+	Config *chain.Config
+	Specs  []server.ListenSpec
+	Tables map[string]*server.Table // by the spec's Key
 
-	tasks  sync.WaitGroup
-	cancel context.CancelFunc
+	env        *chain.Env
+	directives []chain.Spec
+	port       string
+	dropped    func(q *chain.Query)
 }
 
-// build checks a Corefile and makes its chains. It binds, starts and writes nothing.
-func (p *process) build(in input) (*instance, error) {
-	file, err := corefile.Parse(p.env.Files, in.name, in.text, p.env.Env)
+// Build checks a Corefile and makes its chains. It binds, starts and writes nothing. Port is for keys without one;
+// dropped, which may be nil, is told of queries that no block takes.
+func Build(env *chain.Env, directives []chain.Spec, port, name string, text []byte, dropped func(q *chain.Query)) (*Built, error) {
+	file, err := corefile.Parse(env.Files, name, text, env.Env)
 	if err != nil {
 		return nil, err
 	}
-	i := &instance{p: p, file: file, config: &chain.Config{}, tables: map[string]*server.Table{}}
-	i.config.Warnings = append(i.config.Warnings, file.Warnings...)
-	for _, b := range file.Blocks {
-		if err := i.block(b); err != nil {
+	b := &Built{File: file, Config: &chain.Config{}, Tables: map[string]*server.Table{},
+		env: env, directives: directives, port: port, dropped: dropped}
+	b.Config.Warnings = append(b.Config.Warnings, file.Warnings...)
+	for _, block := range file.Blocks {
+		if err := b.block(block); err != nil {
 			return nil, err
 		}
 	}
-	for _, f := range i.config.Built {
+	for _, f := range b.Config.Built {
 		if err := f(); err != nil {
 			return nil, err
 		}
 	}
 	overlap := newOverlap()
-	for _, b := range i.config.Blocks {
-		if err := i.listeners(b, overlap); err != nil {
+	for _, block := range b.Config.Blocks {
+		if err := b.listeners(block, overlap); err != nil {
 			return nil, err
 		}
 	}
-	return i, nil
+	return b, nil
 }
 
-func (i *instance) block(src corefile.Block) error {
-	keys, err := corefile.Keys(src.Keys, i.p.opt.Port)
+func (c *Built) block(src corefile.Block) error {
+	keys, err := corefile.Keys(src.Keys, c.port)
 	if err != nil {
 		return err
 	}
-	b := &chain.Block{Keys: keys, Pos: src.Keys[0].Pos, Config: i.config}
+	b := &chain.Block{Keys: keys, Pos: src.Keys[0].Pos, Config: c.Config}
 	seen := map[string]bool{}
 	for _, k := range keys {
 		if err := served(k); err != nil {
@@ -78,8 +78,8 @@ func (i *instance) block(src corefile.Block) error {
 		wire.ToLower(name)
 		b.Zones, b.Names = append(b.Zones, k.Zone), append(b.Names, name)
 	}
-	i.config.Blocks = append(i.config.Blocks, b)
-	return chain.Build(i.p.env, i.p.opt.Directives, b, src.Lines)
+	c.Config.Blocks = append(c.Config.Blocks, b)
+	return chain.Build(c.env, c.directives, b, src.Lines)
 }
 
 // served refuses the transports that parse but have no server yet.
@@ -94,7 +94,7 @@ func served(k corefile.Key) error {
 }
 
 // listeners enters the block into the tables of its listeners.
-func (i *instance) listeners(b *chain.Block, seen *overlap) error {
+func (c *Built) listeners(b *chain.Block, seen *overlap) error {
 	hosts := b.Bind
 	if len(hosts) == 0 {
 		hosts = []chain.Bound{{}}
@@ -108,13 +108,13 @@ func (i *instance) listeners(b *chain.Block, seen *overlap) error {
 			if err != nil {
 				return corefile.Errorf(k.Pos, "%s: %v", k.Text, err)
 			}
-			i.enter(b, k, h, addr.String())
+			c.enter(b, k, h, addr.String())
 		}
 	}
 	return nil
 }
 
-func (i *instance) enter(b *chain.Block, k corefile.Key, h chain.Bound, addr string) {
+func (c *Built) enter(b *chain.Block, k corefile.Key, h chain.Bound, addr string) {
 	spec := server.ListenSpec{Transport: k.Transport, Addr: addr, Pos: k.Pos, Timeout: b.Timeout}
 	if h.Pos.Source != nil {
 		spec.Pos = h.Pos
@@ -122,15 +122,15 @@ func (i *instance) enter(b *chain.Block, k corefile.Key, h chain.Bound, addr str
 	if k.Transport == corefile.TransportTLS {
 		spec.TLS = b.TLS
 		if b.TLS == nil {
-			i.config.Warnings = append(i.config.Warnings, corefile.Warning{Pos: k.Pos,
+			c.Config.Warnings = append(c.Config.Warnings, corefile.Warning{Pos: k.Pos,
 				Text: fmt.Sprintf("%s has no tls line, so it speaks plain DNS over TCP on port %s; add \"tls CERT KEY\"", k.Text, k.Port)})
 		}
 	}
-	t := i.tables[spec.Key()]
+	t := c.Tables[spec.Key()]
 	if t == nil {
-		t = &server.Table{Label: k.Transport + "://" + addr, Config: i.config, Dropped: i.p.traffic.dropped}
-		i.tables[spec.Key()] = t
-		i.specs = append(i.specs, spec)
+		t = &server.Table{Label: k.Transport + "://" + addr, Config: c.Config, Dropped: c.dropped}
+		c.Tables[spec.Key()] = t
+		c.Specs = append(c.Specs, spec)
 	}
 	t.AnyClass = t.AnyClass || b.AnyClass()
 	name, _ := wire.ParseName(k.Zone) // checked when the block was made
@@ -169,33 +169,45 @@ func (o *overlap) check(k corefile.Key, addr string, filtered bool) error {
 	return nil
 }
 
+// instance is one configuration at work: bound, then serving, and at last stopped. Nothing outside of it changes before
+// it is published.
+type instance struct {
+	*Built
+	p      *process
+	opened []*server.Listener
+	https  *openedEndpoints
+
+	tasks  sync.WaitGroup
+	cancel context.CancelFunc
+}
+
 // start binds what is not bound yet, runs the starts, and then makes the configuration the one that serves. On an error
 // everything is as it was before.
 func (i *instance) start(ctx context.Context) error {
 	var err error
-	if i.opened, err = i.p.server.Bind(i.specs); err != nil {
+	if i.opened, err = i.p.server.Bind(i.Specs); err != nil {
 		return err
 	}
-	if i.https, err = i.p.endpoints.open(i.config.Endpoints); err != nil {
+	if i.https, err = i.p.endpoints.open(i.Config.Endpoints); err != nil {
 		i.p.server.Discard(i.opened)
 		return err
 	}
 	var running context.Context
 	running, i.cancel = context.WithCancel(context.Background())
-	for _, task := range i.config.Tasks {
+	for _, task := range i.Config.Tasks {
 		i.tasks.Go(func() {
 			if err := task(running); err != nil && running.Err() == nil {
 				i.p.env.Log.Error("a task of the configuration ended", "error", err)
 			}
 		})
 	}
-	for _, f := range i.config.Starts {
+	for _, f := range i.Config.Starts {
 		if err := f(ctx); err != nil {
 			i.abandon()
 			return err
 		}
 	}
-	i.p.server.Publish(i.opened, i.specs, i.tables)
+	i.p.server.Publish(i.opened, i.Specs, i.Tables)
 	i.p.endpoints.publish(i.https)
 	return nil
 }
@@ -211,7 +223,7 @@ func (i *instance) abandon() {
 func (i *instance) stop(final bool) {
 	i.cancel()
 	i.tasks.Wait()
-	for _, f := range i.config.Stops {
+	for _, f := range i.Config.Stops {
 		f(final)
 	}
 }
@@ -223,7 +235,7 @@ const retireAfter = 5 * time.Second
 func (i *instance) retire(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, retireAfter)
 	defer cancel()
-	for i.p.server.InFlight(ctx, i.config) > 0 && ctx.Err() == nil {
+	for i.p.server.InFlight(ctx, i.Config) > 0 && ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-time.After(20 * time.Millisecond):
@@ -234,7 +246,7 @@ func (i *instance) retire(ctx context.Context) {
 
 // warn logs what an operator should know of the configuration.
 func (i *instance) warn() {
-	for _, w := range i.config.Warnings {
+	for _, w := range i.Config.Warnings {
 		i.p.env.Log.Warn(w.Pos.String() + ": " + w.Text)
 	}
 }
@@ -242,7 +254,7 @@ func (i *instance) warn() {
 // banner lists what is served, as CoreDNS prints it at start.
 func (i *instance) banner() string {
 	var b strings.Builder
-	for _, block := range i.config.Blocks {
+	for _, block := range i.Config.Blocks {
 		for _, k := range block.Keys {
 			prefix := ""
 			if k.Transport != corefile.TransportDNS {

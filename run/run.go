@@ -122,7 +122,7 @@ func newProcess(opt Options, log *slog.Logger) (*process, error) {
 func (p *process) main(signals <-chan os.Signal) int {
 	first, err := p.load()
 	if err == nil {
-		p.tried = first.file.Hash
+		p.tried = first.File.Hash
 		first.warn()
 		err = first.start(context.Background())
 	}
@@ -161,7 +161,7 @@ func (p *process) serve(signals <-chan os.Signal) int {
 				return p.shutdown(sig, signals)
 			}
 		case <-timer.C:
-			if p.current.config.ReloadEvery > 0 {
+			if p.current.Config.ReloadEvery > 0 {
 				p.reload(false)
 			}
 			timer.Reset(p.untilReload(false))
@@ -176,7 +176,7 @@ func (p *process) serve(signals <-chan os.Signal) int {
 // untilReload gives the time to the next look at the Corefile. The first is shifted by the jitter, once, so that the
 // replicas of a Deployment do not all reload at the same moment.
 func (p *process) untilReload(first bool) time.Duration {
-	every, jitter := p.current.config.ReloadEvery, p.current.config.ReloadJitter
+	every, jitter := p.current.Config.ReloadEvery, p.current.Config.ReloadJitter
 	if every <= 0 {
 		return time.Hour
 	}
@@ -196,6 +196,14 @@ func (p *process) load() (*instance, error) {
 		return nil, err
 	}
 	return p.build(in)
+}
+
+func (p *process) build(in input) (*instance, error) {
+	built, err := Build(p.env, p.opt.Directives, p.opt.Port, in.name, in.text, p.traffic.dropped)
+	if err != nil {
+		return nil, err
+	}
+	return &instance{Built: built, p: p}, nil
 }
 
 // read gives the Corefile's text. Without -conf a missing Corefile is the default one.

@@ -49,7 +49,7 @@ func signalName(sig os.Signal) string {
 
 func (p *process) drain(ctx context.Context) {
 	var hooks sync.WaitGroup
-	for _, f := range p.current.config.Shutdowns {
+	for _, f := range p.current.Config.Shutdowns {
 		hooks.Go(func() { f(ctx) })
 	}
 	hooks.Wait()

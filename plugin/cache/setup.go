@@ -87,8 +87,8 @@ func setup(s *chain.Setup) error {
 
 // shareWildcard makes "zone/wildcard" true of answers from the cache too.
 func (c *Cache) shareWildcard(s *chain.Setup) {
-	below := s.Block.Metadata("zone/wildcard")
-	if below == nil {
+	below := s.Block.Provided("zone/wildcard")
+	if below == nil || !s.Block.HasMetadata {
 		return
 	}
 	c.wildcards = below
