@@ -5,9 +5,9 @@ import (
 	"github.com/godwit-dns/godwit/wire"
 )
 
-// complete makes q's reply ready for the fitter, whatever transport it leaves by, and reports whether there is one to
+// Complete makes q's reply ready for the fitter, whatever transport it leaves by, and reports whether there is one to
 // send. A failure becomes a reply of its code alone; nothing has been written for it before.
-func (w *worker) complete(q *chain.Query, out chain.Outcome) bool {
+func Complete(q *chain.Query, out chain.Outcome) bool {
 	switch out {
 	case chain.Dropped, chain.Streamed:
 		return false

@@ -284,7 +284,7 @@ func (c *tcpConn) Finish(q *chain.Query, out chain.Outcome) {
 	if c.closed {
 		return
 	}
-	if c.w.complete(q, out) {
+	if Complete(q, out) {
 		at := len(c.out)
 		c.out = c.w.fitter.Append(append(c.out, 0, 0), &q.Reply, &q.Request, q.Limit(), 0)
 		binary.BigEndian.PutUint16(c.out[at:], uint16(len(c.out)-at-2))

@@ -221,7 +221,7 @@ func (c *secureConn) deliver(packet []byte) {
 
 // Finish hands the answer to the writer.
 func (c *secureConn) Finish(q *chain.Query, out chain.Outcome) {
-	if !c.w.complete(q, out) {
+	if !Complete(q, out) {
 		c.answered(nil)
 		return
 	}

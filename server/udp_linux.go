@@ -133,7 +133,7 @@ func (s *udpSocket) deliver(r *receiver, i int) {
 
 // Finish sends the end of a query.
 func (s *udpSocket) Finish(q *chain.Query, out chain.Outcome) {
-	if s.closing || !s.w.complete(q, out) {
+	if s.closing || !Complete(q, out) {
 		return
 	}
 	limit := q.Limit()
