@@ -1,0 +1,83 @@
+package upstream
+
+import "time"
+
+// Bounds of how long a server may be silent before it is asked again.
+const (
+	minPatience   = 20 * time.Millisecond
+	maxPatience   = 2 * time.Second
+	firstPatience = 400 * time.Millisecond // before anything was measured
+)
+
+// quantile follows the 95th percentile of what it is shown: one sample above it weighs as much as nineteen below.
+type quantile struct{ at time.Duration }
+
+func (q *quantile) add(d time.Duration) {
+	if d > q.at {
+		q.at += min(q.at*19/80, d-q.at)
+	} else {
+		q.at -= min(q.at/80, q.at-d)
+	}
+	q.at = min(max(q.at, minPatience), maxPatience)
+}
+
+// budget allows second questions for at most 5 % of the last 1,000.
+type budget struct{ asked, again int }
+
+const budgetWindow = 1000
+
+func (b *budget) ask() {
+	if b.asked++; b.asked >= 2*budgetWindow {
+		b.asked, b.again = b.asked/2, b.again/2
+	}
+}
+
+func (b *budget) take() bool {
+	if b.again*20 >= max(b.asked, budgetWindow) {
+		return false
+	}
+	b.again++
+	return true
+}
+
+// hedge sends the question a second time when the server has been silent for longer than usual: to another server where
+// the policy leaves the choice to chance, else over another socket to the same one, in case a datagram was lost.
+func (e *exchange) hedge() {
+	e.hedged = true
+	first, second := &e.tries[0], &e.tries[1]
+	if !first.live {
+		first, second = second, first
+	}
+	if !first.live || second.live || e.m.closing {
+		return
+	}
+	s := e.another(first.p.s)
+	if s == nil {
+		if first.via != UDP {
+			return // a stream loses nothing
+		}
+		s = first.p.s
+	}
+	if !e.m.budget.take() {
+		return
+	}
+	e.m.g.metrics.hedges.Inc(e.m.loop.Index())
+	if err := e.send(second, s, e.via); err != nil {
+		second.fail(err)
+	} else if s == first.p.s {
+		second.expires = first.expires // both are one attempt at the server
+	}
+}
+
+// another gives a server besides s that may be asked as well; nil when there is none.
+func (e *exchange) another(s *Server) *Server {
+	if e.m.g.cfg.Policy == Sequential {
+		return nil
+	}
+	for i := range e.order {
+		if o := e.list[e.order[(e.at+i)%len(e.order)]]; o != s && !o.Down(e.m.g.cfg.MaxFails) {
+			return o
+		}
+	}
+	return nil
+}

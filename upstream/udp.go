@@ -1,0 +1,318 @@
+package upstream
+
+import (
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/godwit-dns/godwit/loop"
+)
+
+// Limits of a server's UDP sockets on one loop. A socket per question would fill a node's connection tracking table, and
+// one socket for all would leave an attacker 16 bits to guess.
+const (
+	minSockets    = 16
+	maxSockets    = 256
+	socketAge     = 10 * time.Second
+	socketUses    = 1000
+	perSocket     = 8    // questions in flight for each socket that double the pool
+	fullSocket    = 4096 // questions in flight on one socket: the ID must stay hard to guess
+	maxWrong      = 8    // messages of no question that move a question to TCP
+	drainedPerRun = 64   // datagrams read from one socket in a row
+)
+
+// pool is a server's rolling set of connected sockets on ports that the kernel chose at random.
+type pool struct {
+	p        *peer
+	sockets  []*socket // nil where none is open
+	old      []*socket // take no new questions, and are closed when their last has ended
+	inFlight int
+}
+
+// socket is one connected UDP socket with the questions that left by it.
+type socket struct {
+	p     *peer
+	fd    int // -1 when closed
+	local netip.AddrPort
+	born  time.Duration
+	uses  int
+	ids   []uint16 // of the attempts in who
+	who   []*try
+	wrong int        // messages that belonged to no question
+	gone  [64]uint16 // IDs whose questions ended without their reply, which may still come
+	goneN int
+}
+
+// send sends t's question by a socket drawn at random.
+func (u *pool) send(t *try) error {
+	for retried := false; ; retried = true {
+		s, err := u.draw()
+		if err != nil {
+			return err
+		}
+		errno := s.send(t)
+		if errno == 0 || errno == unix.EAGAIN { // a full buffer is a lost datagram: it is sent again when nothing comes
+			return nil
+		}
+		s.drop(t)
+		if errno == unix.ECONNREFUSED && !retried { // news of an earlier question
+			s.broke(errno)
+			continue
+		}
+		return ioError("write", unix.SOCK_DGRAM, s.local, u.p.s.Addr, errno)
+	}
+}
+
+// draw gives a socket, opened when its place is empty or its time is over.
+func (u *pool) draw() (*socket, error) {
+	if len(u.sockets) == 0 {
+		u.sockets = make([]*socket, minSockets, maxSockets)
+	}
+	if u.inFlight > perSocket*len(u.sockets) && len(u.sockets) < maxSockets {
+		u.sockets = u.sockets[:2*len(u.sockets)]
+	}
+	m := u.p.m
+	i := m.below(len(u.sockets))
+	s := u.sockets[i]
+	if s != nil && (s.uses >= socketUses || m.now()-s.born >= socketAge) {
+		u.retire(i)
+		s = nil
+	}
+	if s != nil && len(s.ids) >= fullSocket {
+		return nil, ErrTooMany
+	}
+	m.g.metrics.reused(u.p.s, m.loop.Index(), UDP, s != nil)
+	if s != nil {
+		return s, nil
+	}
+	s, err := u.open()
+	if err != nil {
+		return u.fallback(err)
+	}
+	u.sockets[i] = s
+	return s, nil
+}
+
+// fallback gives any open socket when no other can be opened.
+func (u *pool) fallback(err error) (*socket, error) {
+	for _, s := range u.sockets {
+		if s != nil && len(s.ids) < fullSocket {
+			return s, nil
+		}
+	}
+	return nil, err
+}
+
+func (u *pool) open() (*socket, error) {
+	m := u.p.m
+	fd, local, err := open(unix.SOCK_DGRAM, u.p.s.Addr, m.g.cfg.Source)
+	if err != nil {
+		return nil, err
+	}
+	s := &socket{p: u.p, fd: fd, local: local, born: m.now()}
+	if err := m.loop.Add(fd, s, false); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	m.keepSweeping()
+	return s, nil
+}
+
+// retire takes a socket out of the draw.
+func (u *pool) retire(i int) {
+	s := u.sockets[i]
+	u.sockets[i] = nil
+	if len(s.ids) == 0 {
+		s.close()
+		return
+	}
+	u.old = append(u.old, s)
+}
+
+// tidy closes sockets past their time, all of them when the server is gone, and reports whether any is open.
+func (u *pool) tidy(gone bool) bool {
+	now := u.p.m.now()
+	if n := len(u.sockets); n > minSockets && u.inFlight < n { // the load has gone
+		for i := n / 2; i < n; i++ {
+			if u.sockets[i] != nil {
+				u.retire(i)
+			}
+		}
+		u.sockets = u.sockets[:n/2]
+	}
+	open := len(u.old) > 0
+	for i, s := range u.sockets {
+		if s != nil && (gone || now-s.born >= socketAge) {
+			u.retire(i)
+			open = open || len(s.ids) > 0
+		} else if s != nil {
+			open = true
+		}
+	}
+	return open
+}
+
+func (u *pool) close() {
+	for i, s := range u.sockets {
+		if s != nil {
+			u.retire(i)
+		}
+	}
+	for len(u.old) > 0 {
+		s := u.old[len(u.old)-1]
+		u.old = u.old[:len(u.old)-1]
+		s.abandon(ErrClosed)
+	}
+}
+
+// send gives t an ID and sends its question.
+func (s *socket) send(t *try) unix.Errno {
+	m := s.p.m
+	id := uint16(m.rand.Uint64())
+	for s.find(id) >= 0 {
+		id = uint16(m.rand.Uint64())
+	}
+	t.id, t.socket, t.wrong = id, s, s.wrong
+	s.ids, s.who = append(s.ids, id), append(s.who, t)
+	s.uses++
+	s.p.udp.inFlight++
+	q := t.e.query
+	q[0], q[1] = byte(id>>8), byte(id)
+	_, errno := transmit(s.fd, q)
+	return errno
+}
+
+func (s *socket) find(id uint16) int {
+	for i, have := range s.ids {
+		if have == id {
+			return i
+		}
+	}
+	return -1
+}
+
+// Ready reads what has come.
+func (s *socket) Ready(*loop.Loop, bool, bool) bool {
+	m := s.p.m
+	for range drainedPerRun {
+		n, errno := receive(s.fd, m.buf)
+		switch errno {
+		case 0:
+			s.datagram(m.buf[:n])
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return false
+		default:
+			s.broke(errno)
+		}
+		if s.fd < 0 {
+			return false
+		}
+	}
+	return false
+}
+
+// datagram finds the question that a message replies to.
+func (s *socket) datagram(msg []byte) {
+	if len(msg) < 2 {
+		s.odd()
+		return
+	}
+	id := uint16(msg[0])<<8 | uint16(msg[1])
+	if i := s.find(id); i >= 0 {
+		s.who[i].replied(msg)
+		return
+	}
+	for _, late := range s.gone[:min(s.goneN, len(s.gone))] {
+		if late == id {
+			return
+		}
+	}
+	s.odd()
+}
+
+// odd counts a message that belongs to no question: somebody may be guessing. Questions that saw too many go to TCP,
+// where there is nothing to guess.
+func (s *socket) odd() {
+	m := s.p.m
+	s.wrong++
+	m.g.metrics.wrong.Inc(m.loop.Index())
+	for i := 0; i < len(s.who); {
+		t := s.who[i]
+		if s.wrong-t.wrong <= maxWrong {
+			i++
+			continue
+		}
+		t.again(TCP)
+		i = 0
+	}
+}
+
+// forget takes an attempt off the socket whose reply may still come.
+func (s *socket) forget(t *try) {
+	s.gone[s.goneN%len(s.gone)] = t.id
+	s.goneN++
+	s.drop(t)
+}
+
+// drop takes an attempt off the socket.
+func (s *socket) drop(t *try) {
+	i := s.find(t.id)
+	if i < 0 {
+		return
+	}
+	last := len(s.ids) - 1
+	s.ids[i], s.who[i] = s.ids[last], s.who[last]
+	s.who[last] = nil
+	s.ids, s.who = s.ids[:last], s.who[:last]
+	u := &s.p.udp
+	u.inFlight--
+	if last == 0 {
+		u.settle(s)
+	}
+}
+
+// settle closes an old socket whose last question has ended.
+func (u *pool) settle(s *socket) {
+	for i, o := range u.old {
+		if o == s {
+			u.old = append(u.old[:i], u.old[i+1:]...)
+			s.close()
+			return
+		}
+	}
+}
+
+// broke ends all attempts on the socket: the peer or the network refused one of them (ICMP), and does not say which.
+func (s *socket) broke(errno unix.Errno) {
+	u := &s.p.udp
+	for i, o := range u.sockets {
+		if o == s { // so that what is asked next does not come here
+			u.retire(i)
+			break
+		}
+	}
+	if s.fd >= 0 && len(s.ids) > 0 {
+		s.abandon(ioError("read", unix.SOCK_DGRAM, s.local, s.p.s.Addr, errno))
+	}
+}
+
+// abandon fails every attempt on a socket that takes no new ones, and closes it.
+func (s *socket) abandon(err error) {
+	for len(s.who) > 0 && s.fd >= 0 {
+		t := s.who[len(s.who)-1]
+		s.drop(t)
+		t.fail(err)
+	}
+	s.close()
+}
+
+func (s *socket) close() {
+	if s.fd < 0 {
+		return
+	}
+	s.p.m.loop.Remove(s.fd)
+	unix.Close(s.fd)
+	s.fd = -1
+}
