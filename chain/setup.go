@@ -54,6 +54,9 @@ type Env struct {
 	Reload func()
 	// Fatal ends the process with an error: loop exit's way out, and nothing else's.
 	Fatal func(error)
+	// Print writes one log line, newline included, as it is: what loops write through Log would make them wait for its
+	// reader. Lines gather by shard, as metrics have them, and leave within milliseconds. The bytes are copied.
+	Print func(shard int, line []byte)
 	// Loop gives a loop by index, for work that must run on each of them (Post).
 	Loop func(i int) *Worker
 }
