@@ -9,7 +9,10 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/godwit-dns/godwit/chain"
 	"github.com/godwit-dns/godwit/corefile"
@@ -28,18 +31,47 @@ type endpoint struct {
 	ln   net.Listener
 	srv  *http.Server
 	mux  atomic.Pointer[http.ServeMux]
-	tls  *tls.Config
+	tls  atomic.Pointer[tls.Config] // nil: plain HTTP
+}
+
+// Accept takes a connection and wraps it in the TLS that the serving configuration wants; the handshake is the server's.
+func (f *endpoint) Accept() (net.Conn, error) {
+	conn, err := f.ln.Accept()
+	if t := f.tls.Load(); err == nil && t != nil {
+		return tls.Server(conn, t), nil
+	}
+	return conn, err
+}
+
+// Close and Addr make the endpoint the listener of its server.
+func (f *endpoint) Close() error { return f.ln.Close() }
+
+// Addr is the address listened on.
+func (f *endpoint) Addr() net.Addr { return f.ln.Addr() }
+
+// listenShared lets two processes, or ":9153" and "localhost:9153", have the same port (SO_REUSEPORT), as CoreDNS does: an old
+// and a new process overlap when they are replaced.
+func listenShared(addr string) (net.Listener, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		if e := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }); e != nil {
+			return e
+		}
+		return err
+	}}
+	return lc.Listen(context.Background(), "tcp", addr)
 }
 
 // openedEndpoints are the endpoints of a configuration that does not serve yet.
 type openedEndpoints struct {
 	fresh map[string]*endpoint
 	muxes map[string]*http.ServeMux
+	tls   map[string]*tls.Config
 }
 
 // open listens on the addresses that are new.
 func (e *endpoints) open(want []chain.Endpoint) (*openedEndpoints, error) {
-	o := &openedEndpoints{fresh: map[string]*endpoint{}, muxes: map[string]*http.ServeMux{}}
+	o := &openedEndpoints{fresh: map[string]*endpoint{}, muxes: map[string]*http.ServeMux{}, tls: map[string]*tls.Config{}}
 	for _, w := range want {
 		mux := o.muxes[w.Addr]
 		if mux == nil {
@@ -50,15 +82,18 @@ func (e *endpoints) open(want []chain.Endpoint) (*openedEndpoints, error) {
 			e.discard(o)
 			return nil, err
 		}
+		if w.TLS != nil {
+			o.tls[w.Addr] = w.TLS
+		}
 		if e.live[w.Addr] != nil || o.fresh[w.Addr] != nil {
 			continue
 		}
-		ln, err := net.Listen("tcp", w.Addr)
+		ln, err := listenShared(w.Addr)
 		if err != nil {
 			e.discard(o)
 			return nil, corefile.Errorf(w.Pos, "%s: %v", w.Name, err)
 		}
-		o.fresh[w.Addr] = &endpoint{addr: w.Addr, ln: ln, tls: w.TLS}
+		o.fresh[w.Addr] = &endpoint{addr: w.Addr, ln: ln}
 	}
 	return o, nil
 }
@@ -87,12 +122,14 @@ func (e *endpoints) discard(o *openedEndpoints) {
 func (e *endpoints) publish(o *openedEndpoints) {
 	for addr, f := range o.fresh {
 		f.mux.Store(o.muxes[addr])
+		f.tls.Store(o.tls[addr])
 		e.live[addr] = f
 		e.serve(f)
 	}
 	for addr, l := range e.live {
 		if mux := o.muxes[addr]; mux != nil {
 			l.mux.Store(mux)
+			l.tls.Store(o.tls[addr])
 			continue
 		}
 		l.close()
@@ -109,12 +146,8 @@ func (e *endpoints) serve(f *endpoint) {
 		IdleTimeout:       time.Minute,
 		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
 	}
-	ln := f.ln
-	if f.tls != nil {
-		ln = tls.NewListener(ln, f.tls)
-	}
 	e.wait.Go(func() {
-		if err := f.srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		if err := f.srv.Serve(f); !errors.Is(err, http.ErrServerClosed) {
 			e.log.Error("an HTTP endpoint ended", "address", f.addr, "error", err)
 		}
 	})

@@ -10,8 +10,9 @@ import (
 )
 
 // NewLog makes the logger of the process: a line "[LEVEL] message key=value …", the form that CoreDNS's users match.
-func NewLog(w io.Writer) *slog.Logger {
-	return slog.New(&lineHandler{out: &lineWriter{w: w}, level: slog.LevelInfo})
+// Lines below level are left out; it may change.
+func NewLog(w io.Writer, level slog.Leveler) *slog.Logger {
+	return slog.New(&lineHandler{out: w, level: level})
 }
 
 type lineWriter struct {
@@ -19,15 +20,24 @@ type lineWriter struct {
 	w  io.Writer
 }
 
+// Write writes whole lines, one caller after the other.
+func (l *lineWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
 type lineHandler struct {
-	out   *lineWriter
-	level slog.Level
+	out   io.Writer // takes a line with each call, from any goroutine
+	level slog.Leveler
 	attrs string // rendered
 	group string
 }
 
 // Enabled reports whether the level is logged.
-func (h *lineHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
+func (h *lineHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= h.level.Level()
+}
 
 // Handle writes one line.
 func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
@@ -42,9 +52,7 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 		return true
 	})
 	b.WriteByte('\n')
-	h.out.mu.Lock()
-	defer h.out.mu.Unlock()
-	_, err := io.WriteString(h.out.w, b.String())
+	_, err := io.WriteString(h.out, b.String())
 	return err
 }
 

@@ -57,15 +57,22 @@ type process struct {
 	fatal     chan error
 	tried     string // hash of the last Corefile that was tried
 	shown     string // hash in the metrics
+	complaint string // why the last reload failed
+	level     *slog.LevelVar
+	printer   *printer
 }
 
 // Main serves until the process is told to end, and gives its exit code.
 func Main(opt Options) int {
-	log := NewLog(opt.Stdout)
+	out, level := &lineWriter{w: opt.Stdout}, new(slog.LevelVar)
+	log := NewLog(out, level)
 	p, err := newProcess(opt, log)
 	if err != nil {
 		return failed(log, err)
 	}
+	p.level = level
+	printing := p.startPrinter(out)
+	defer printing()
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGHUP)
 	ctx, stop := context.WithCancel(context.Background())
@@ -79,6 +86,22 @@ func Main(opt Options) int {
 	<-ended
 	p.endpoints.closeAll()
 	return code
+}
+
+// startPrinter lets the loops write log lines; the function it gives writes what is left and ends it.
+func (p *process) startPrinter(out io.Writer) (end func()) {
+	p.printer = newPrinter(out, p.env.Loops+1)
+	p.env.Print = p.printer.print
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		p.printer.run(ctx)
+	}()
+	return func() {
+		stop()
+		<-ended
+	}
 }
 
 func failed(log *slog.Logger, err error) int {
@@ -115,6 +138,7 @@ func newProcess(opt Options, log *slog.Logger) (*process, error) {
 		Loop: srv.Worker,
 	}
 	p.traffic = &traffic{env: p.env, by: map[string]*metrics.Traffic{}}
+	p.reloadFailures() // there from the start, as in CoreDNS
 	return p, nil
 }
 
@@ -129,7 +153,7 @@ func (p *process) main(signals <-chan os.Signal) int {
 	if err != nil {
 		return failed(p.env.Log, err)
 	}
-	p.current = first
+	p.serving(first)
 	if err := p.pidFile(); err != nil {
 		first.stop(true)
 		return failed(p.env.Log, err)
@@ -235,34 +259,52 @@ func (p *process) read() (input, error) {
 	return input{p.opt.Conf, text}, nil
 }
 
+// serving makes a configuration that has started the current one.
+func (p *process) serving(i *instance) {
+	p.current = i
+	level := slog.LevelInfo
+	for _, b := range i.Config.Blocks {
+		if b.Debug {
+			level = slog.LevelDebug
+		}
+	}
+	p.level.Set(level)
+	if i.Config.ReloadEvery > 0 {
+		p.env.Log.Info("plugin/reload: Running configuration SHA512 = " + i.File.Hash)
+	}
+}
+
 // reload loads the Corefile again if it has changed, or in any case when forced, and puts it in the place of the one that
 // serves. Whatever goes wrong, that one goes on.
 func (p *process) reload(force bool) {
 	in, err := p.read()
 	if err != nil {
-		p.reloadFailed(err)
+		p.reloadFailed(err, force)
 		return
 	}
 	file, err := corefile.Parse(p.env.Files, in.name, in.text, p.env.Env)
 	if err != nil {
-		p.reloadFailed(err)
+		p.reloadFailed(err, force)
 		return
 	}
 	if file.Hash == p.tried && !force {
 		return
 	}
 	p.tried = file.Hash // the same wrong file is not tried again
+	p.env.Log.Info("Reloading")
 	next, err := p.build(in)
 	if err == nil {
 		next.warn()
 		err = next.start(context.Background())
 	}
 	if err != nil {
-		p.reloadFailed(err)
+		p.versionInfo(file.Hash)
+		p.reloadFailed(err, true)
 		return
 	}
+	p.complaint = ""
 	old := p.current
-	p.current = next
+	p.serving(next)
 	before := p.retiring
 	p.retiring = make(chan struct{})
 	go func(done chan struct{}) { // joined by shutdown
@@ -276,20 +318,34 @@ func (p *process) reload(force bool) {
 	p.env.Log.Info("Reloading complete")
 }
 
-func (p *process) reloadFailed(err error) {
-	p.env.Log.Error("Corefile changed but reload failed, the old configuration goes on: " + err.Error())
-	p.env.Metrics.Counter("coredns_reload_failed_total", "Counter of the number of failed reload attempts.").Inc(p.env.Metrics.Shared())
+// reloadFailed counts and logs a failure, one that the timer meets again and again only once.
+func (p *process) reloadFailed(err error, force bool) {
+	if err.Error() == p.complaint && !force {
+		return
+	}
+	p.complaint = err.Error()
+	p.env.Log.Error("plugin/reload: Corefile changed but reload failed, the old configuration goes on: " + p.complaint)
+	p.reloadFailures().Inc(p.env.Metrics.Shared())
 }
 
-// versionInfo makes the hash of the serving Corefile the only one in the metrics.
+func (p *process) reloadFailures() *metrics.Counter {
+	return p.env.Metrics.Counter("coredns_reload_failed_total", "Reloads of the Corefile that failed.")
+}
+
+// versionInfo makes the hash of the Corefile that was last tried the only one in the metrics. As in CoreDNS it is not
+// there before the first reload, nor without the reload directive.
 func (p *process) versionInfo(hash string) {
 	const name = "coredns_reload_version_info"
 	labels := func(h string) []metrics.Label { return metrics.L("hash", "sha512", "value", h) }
 	if p.shown != "" {
 		p.env.Metrics.Remove(name, labels(p.shown)...)
+		p.shown = ""
+	}
+	if p.current.Config.ReloadEvery <= 0 {
+		return
 	}
 	p.shown = hash
-	p.env.Metrics.Gauge(name, "A metric with a constant '1' value labeled by hash, and value which type of hash generated.",
+	p.env.Metrics.Gauge(name, "Always 1; value is the hash of the Corefile that was last loaded, or tried, by a reload.",
 		labels(hash)...).Set(1)
 }
 
