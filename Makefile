@@ -1,0 +1,49 @@
+# The targets; `make run` and `make test` do all their own set-up on a Debian machine with Go.
+
+GO      ?= go
+BIN     := bin
+VERSION ?= 0.1.0-dev
+LDFLAGS := -s -w -X main.version=$(VERSION)
+FUZZ    ?= 2m
+
+.PHONY: build run test check diff fuzz image clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN)/godwit ./cmd/godwit
+
+# Serves examples/quickstart on 127.0.0.1:1053.
+run: build
+	examples/quickstart/run.sh $(BIN)/godwit
+
+# Everything that decides whether a change lands: static checks, all tests, and those without a control plane again
+# under the race detector with released buffers poisoned.
+test:
+	test/deps.sh
+	$(GO) vet ./...
+	$(GO) test -timeout 20m ./...
+	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /test/)
+
+# Only the checks that need no build of anything else: quick.
+check:
+	$(GO) vet ./...
+	$(GO) test -short ./internal/... ./wire ./corefile ./chain ./metrics ./loop
+
+# Compares with a coredns binary: make diff COREDNS=/path/to/coredns [CASE=glob]
+diff: build
+	@test -n "$(COREDNS)" || { echo "make diff needs COREDNS=/path/to/coredns (1.14.7)"; exit 2; }
+	$(GO) run ./test/diff -coredns "$(COREDNS)" -godwit "$(CURDIR)/$(BIN)/godwit" -case "$(or $(CASE),*)"
+
+# Every fuzz target for FUZZ each.
+fuzz:
+	@for pkg in $$($(GO) list ./... | grep -v /test/); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ) $$pkg || exit 1; \
+		done; \
+	done
+
+# The image that takes CoreDNS's place, as a folder that buildah has made: see deploy/README.md.
+image:
+	test/image/build.sh
+
+clean:
+	rm -rf $(BIN)
