@@ -171,7 +171,7 @@ func (e *exchange) next() *Server {
 func (e *exchange) failed(s *Server, err error) bool {
 	e.err = err
 	e.answer.Server = s
-	if e.probe != nil {
+	if e.probe != nil || e.m.closed {
 		return false
 	}
 	e.checkHealth(s)
