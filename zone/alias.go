@@ -23,14 +23,14 @@ func (l *look) substitute(node int, dname set) Answer {
 		return Answer{Result: TooLong}
 	}
 	l.reply.Append(wire.Answer, l.Name, wire.TypeCNAME, wire.ClassIN, ttl, made)
-	whole := l.reply.Bytes()
-	made = wire.Name(whole[len(whole)-n:]) // outlives this call, as the caller needs it
 	if l.Type == wire.TypeCNAME {
 		l.appendNS(wire.Authority)
 		return Answer{Result: Success}
 	}
+	whole := l.reply.Bytes()
+	kept := wire.Name(whole[len(whole)-n:]) // the target outlives this call, and so may not stand in buf
 	l.appendSigs(wire.Answer, owner, node, wire.TypeCNAME)
-	return l.chase(made)
+	return l.chase(kept)
 }
 
 // follow goes on behind the aliases of a name that are in the answer already.

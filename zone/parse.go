@@ -95,10 +95,16 @@ type builder struct {
 
 func (b *builder) add(rr dns.RR) error {
 	n, err := dns.PackRR(rr, b.scratch, 0, nil, false)
+	if err == nil { // the parser lets records pass that lack some of their data
+		_, _, err = dns.UnpackRR(b.scratch[:n], 0)
+	}
 	if err != nil {
-		return fmt.Errorf("the record of %s cannot be sent: %v", rr.Header().Name, err)
+		return fmt.Errorf("the %s record of %q is not whole: %v", wire.Type(rr.Header().Rrtype), rr.Header().Name, err)
 	}
 	owner, typ, class, ttl, data := split(b.scratch[:n])
+	if len(data) == 0 && !mayBeEmpty(rr) {
+		return fmt.Errorf("the %s record of %s has no data", typ, owner)
+	}
 	wire.ToLower(owner)
 	lowerTargets(typ, data)
 	z := b.zone
@@ -134,6 +140,15 @@ func (b *builder) add(rr dns.RR) error {
 	b.starts = append(b.starts, uint32(len(b.raw)))
 	b.raw = append(b.raw, b.scratch[:n]...)
 	return nil
+}
+
+// mayBeEmpty reports whether a record of this type is whole without data.
+func mayBeEmpty(rr dns.RR) bool {
+	switch rr.(type) {
+	case *dns.RFC3597, *dns.APL, *dns.NULL:
+		return true
+	}
+	return false
 }
 
 // split takes a record in uncompressed wire form apart.
