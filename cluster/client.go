@@ -154,3 +154,12 @@ func joinPath(base, path string) string {
 	}
 	return base + path
 }
+
+// ParseSelector checks a label selector as kubectl takes it and gives its canonical form.
+func ParseSelector(s string) (string, error) {
+	sel, err := labels.Parse(s)
+	if err != nil {
+		return "", err
+	}
+	return sel.String(), nil
+}
