@@ -19,6 +19,7 @@ run: build
 # under the race detector with released buffers poisoned.
 test:
 	test/deps.sh
+	test/controlplane/build.sh
 	$(GO) vet ./...
 	$(GO) test -timeout 20m ./...
 	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /test/)
