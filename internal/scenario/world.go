@@ -71,6 +71,7 @@ func newWorld(t *testing.T, archive *txtar.Archive, directives []chain.Spec) *wo
 		Env:    w.variable,
 		Reload: func() {},
 		Fatal:  func(err error) { t.Errorf("fatal: %v", err) },
+		Print:  func(_ int, line []byte) { w.log.Write(line) },
 		Loop:   func(int) *chain.Worker { return w.worker },
 	}
 	w.built, err = run.Build(w.env, directives, "53", filepath.Join(w.dir, "Corefile"), []byte(w.file("Corefile")), nil)
