@@ -4,6 +4,9 @@ package plugin
 
 import (
 	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/plugin/cache"
+	"github.com/godwit-dns/godwit/plugin/file"
+	"github.com/godwit-dns/godwit/plugin/kubernetes"
 	"github.com/godwit-dns/godwit/plugin/whoami"
 )
 
@@ -11,6 +14,9 @@ import (
 // order of lines in a Corefile plays no part.
 func All() []chain.Spec {
 	return []chain.Spec{
+		cache.Spec,
+		kubernetes.Spec,
+		file.Spec,
 		whoami.Spec,
 	}
 }
