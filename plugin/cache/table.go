@@ -135,6 +135,20 @@ func (t *table) get(h uint64, q *chain.Query) *entry {
 // add stores e and reports whether another entry had to go for it.
 func (t *table) add(h uint64, e *entry, q *chain.Query) (evicted bool) {
 	at := h & t.mask
+	replaced, evicted := t.put(at, h, e, q)
+	if replaced || evicted || t.count.Load() <= t.capacity {
+		return evicted
+	}
+	for { // the table is full and this set was not: another one gives an entry
+		at = (at + 1 + rand.Uint64N(uint64(len(t.sets)))) & t.mask
+		if t.evict(at, e.stored) {
+			return true
+		}
+	}
+}
+
+// put stores e in its set, in the place of its own older self, or in a free one, or of another entry when all are taken.
+func (t *table) put(at, h uint64, e *entry, q *chain.Query) (replaced, evicted bool) {
 	lock := &t.locks[at%uint64(len(t.locks))]
 	lock.Lock()
 	defer lock.Unlock()
@@ -144,45 +158,55 @@ func (t *table) add(h uint64, e *entry, q *chain.Query) (evicted bool) {
 		tag := s.tags[i].Load()
 		if tag == 0 {
 			free = i
-		} else if old := s.entries[i].Load(); tag == h && old != nil && old.matches(q) {
+		} else if old := s.entries[i].Load(); tag == h && old.matches(q) {
 			s.entries[i].Store(e)
-			return false
+			return true, false
 		}
 	}
-	if free >= 0 && t.count.Load() < t.capacity {
-		t.count.Add(1)
+	if free < 0 {
+		free, evicted = s.victim(e.stored), true
 	} else {
-		free, evicted = s.victim(free, e.stored)
-		if free < 0 {
-			return false // full elsewhere and empty here: the next one finds room
-		}
+		t.count.Add(1)
 	}
 	s.entries[free].Store(e)
 	s.tags[free].Store(h)
-	return evicted
+	return false, evicted
 }
 
-// victim chooses the place to use in a table that is full: an expired entry's, else any; the free place when the set is
-// empty, which lets the table exceed its capacity by a few.
-func (s *set) victim(free int, now time.Duration) (int, bool) {
-	used := 0
-	for i := range s.tags {
-		if s.tags[i].Load() == 0 {
+// evict takes one entry out of a set; false when it has none.
+func (t *table) evict(at uint64, now time.Duration) bool {
+	lock := &t.locks[at%uint64(len(t.locks))]
+	lock.Lock()
+	defer lock.Unlock()
+	s := &t.sets[at]
+	i := s.victim(now)
+	if i < 0 {
+		return false
+	}
+	s.tags[i].Store(0)
+	s.entries[i].Store(nil)
+	t.count.Add(-1)
+	return true
+}
+
+// victim chooses the entry that goes: one that has expired, else a random one; -1 in an empty set.
+func (s *set) victim(now time.Duration) int {
+	first := rand.IntN(ways)
+	chosen := -1
+	for n := range ways {
+		i := (first + n) % ways
+		e := s.entries[i].Load()
+		if e == nil {
 			continue
 		}
-		used++
-		if e := s.entries[i].Load(); e != nil && e.left(now) <= 0 {
-			return i, true
+		if e.left(now) <= 0 {
+			return i
+		}
+		if chosen < 0 {
+			chosen = i
 		}
 	}
-	if used == 0 {
-		return free, false
-	}
-	i := rand.IntN(ways)
-	for s.tags[i].Load() == 0 {
-		i = (i + 1) % ways
-	}
-	return i, true
+	return chosen
 }
 
 func (t *table) remove(h uint64, q *chain.Query) {
