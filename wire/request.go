@@ -15,6 +15,7 @@ type Request struct {
 	Length int
 	TSIG   bool // the last additional record is a TSIG (RFC 8945); its bytes are not kept here
 	Notify NotifySOA
+	Known  NotifySOA // the SOA that an IXFR query carries: what its sender has (RFC 1995, 3)
 
 	nameLen  uint8
 	labels   uint8
@@ -26,7 +27,7 @@ type Request struct {
 	options  []byte // backing of EDNS.Options, reused
 }
 
-// NotifySOA says whether a NOTIFY carried the new SOA, and its serial (RFC 1996, 3.7).
+// NotifySOA says whether a NOTIFY carried the new SOA (RFC 1996, 3.7), or an IXFR the old one, and its serial.
 type NotifySOA struct {
 	Present bool
 	Serial  uint32
@@ -109,7 +110,7 @@ func (r *Request) Parse(msg []byte) Verdict {
 	r.Flags = binary.BigEndian.Uint16(msg[2:])
 	r.EDNS = EDNS{}
 	r.TSIG = false
-	r.Notify = NotifySOA{}
+	r.Notify, r.Known = NotifySOA{}, NotifySOA{}
 	if r.Flags&FlagQR != 0 {
 		return IsResponse
 	}
@@ -193,6 +194,8 @@ func (r *Request) records(msg []byte, off, answers, authority, additional int) b
 			r.TSIG = true
 		case i < answers && typ == TypeSOA && r.Opcode() == OpNotify && next-data >= 20:
 			r.Notify = NotifySOA{Present: true, Serial: binary.BigEndian.Uint32(msg[next-20:])}
+		case i >= answers && i < answers+authority && typ == TypeSOA && r.Type == TypeIXFR && next-data >= 20:
+			r.Known = NotifySOA{Present: true, Serial: binary.BigEndian.Uint32(msg[next-20:])}
 		}
 		off = next
 	}
