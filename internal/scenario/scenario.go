@@ -141,8 +141,10 @@ func (w *world) command(ctx context.Context, verb string, args []string) []strin
 	case "upstream":
 		w.upstreams[args[0]].mode.Store(args[1])
 	case "asked":
-		if got := fmt.Sprint(w.upstreams[args[0]].asked.Load()); len(args) < 2 || got != args[1] {
-			return []string{"asked " + got}
+		got := func() string { return fmt.Sprint(w.upstreams[args[0]].asked.Load()) }
+		w.settle(func() bool { return got() == args[1] }) // a walk that nobody waits for may still be on its way
+		if got() != args[1] {
+			return []string{"asked " + got()}
 		}
 	case "file":
 		w.write(args[0], w.file(args[0]+".new"))
