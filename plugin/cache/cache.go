@@ -268,7 +268,7 @@ func (c *Cache) ended(q *chain.Query, st *state) {
 // take gives the reply one TTL and stores it, if it may be stored; where a stale entry is being verified, only if it is
 // better than that.
 func (c *Cache) take(q *chain.Query, st *state) {
-	v := classify(q, c.env.Wall)
+	v := classify(q, uint32(c.env.Wall().Unix()))
 	if st.verify {
 		if !c.better(q, v) {
 			if c.cfg.preferPositive && q.Reply.Flags()&wire.FlagTC == 0 {
@@ -293,9 +293,9 @@ func (c *Cache) better(q *chain.Query, v verdict) bool {
 		return false
 	}
 	if c.cfg.preferPositive {
-		return v.kind == positive && v.answers
+		return v.kind == wire.KindAnswer && v.answers
 	}
-	return v.kind != otherError && v.kind != meta && (q.Reply.Rcode == wire.NoError || q.Reply.Rcode == wire.NXDomain)
+	return v.kind != wire.KindOther && v.kind != wire.KindMeta && (q.Reply.Rcode == wire.NoError || q.Reply.Rcode == wire.NXDomain)
 }
 
 // failSafe is the lifetime of a reply without a record to take it from.
@@ -305,13 +305,13 @@ const failSafe = 5 * time.Second
 func (c *Cache) lifetime(v verdict) time.Duration {
 	low, high := c.cfg.success.min, c.cfg.success.max
 	switch v.kind {
-	case serverError:
+	case wire.KindServerError:
 		return c.cfg.servfail
-	case nameError, noData:
+	case wire.KindNXDomain, wire.KindNoData:
 		low, high = c.cfg.denial.min, c.cfg.denial.max
 	}
 	life := failSafe
-	if v.records > 0 && (v.kind == positive || v.kind == nameError || v.kind == noData) {
+	if v.records > 0 && (v.kind == wire.KindAnswer || v.kind == wire.KindNXDomain || v.kind == wire.KindNoData) {
 		life = time.Duration(v.min) * time.Second
 	}
 	return min(max(life, low), high)
@@ -323,7 +323,7 @@ func (c *Cache) store(q *chain.Query, st *state, v verdict, life time.Duration) 
 		return
 	}
 	t, except := c.success, c.cfg.success.except
-	if v.kind == nameError || v.kind == noData || v.kind == serverError {
+	if v.kind == wire.KindNXDomain || v.kind == wire.KindNoData || v.kind == wire.KindServerError {
 		t, except = c.denial, c.cfg.denial.except
 	}
 	for _, z := range except {

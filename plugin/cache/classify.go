@@ -2,49 +2,34 @@ package cache
 
 import (
 	"encoding/binary"
-	"time"
 
 	"github.com/godwit-dns/godwit/chain"
 	"github.com/godwit-dns/godwit/wire"
 )
 
-// kind is what a reply is to a cache.
-type kind uint8
-
-const (
-	positive    kind = iota + 1 // NOERROR with something to say
-	delegation                  // NOERROR with NS records only
-	noData                      // NOERROR, denied by an SOA (RFC 2308, 2.2)
-	nameError                   // NXDOMAIN (RFC 2308, 2.1)
-	serverError                 // SERVFAIL, NOTIMP (RFC 2308, 7.1)
-	otherError                  // never stored
-	meta                        // NOTIFY and transfers: never stored
-)
-
 // verdict is a reply seen through a cache's eyes.
 type verdict struct {
-	kind    kind
+	kind    wire.Kind
 	soa     bool   // the authority section has an SOA
 	answers bool   // the answer section holds what was asked for
 	min     uint32 // smallest TTL of all records
 	records int
 }
 
-// classify reads a reply once. Wall is for the validity of signatures, asked only where the reply is of a validator.
-func classify(q *chain.Query, wall func() time.Time) verdict {
+// classify reads a reply. Unix is the time that signatures are held against.
+func classify(q *chain.Query, unix uint32) verdict {
 	msg := q.Reply.Bytes()
-	v := verdict{min: ^uint32(0)}
+	v := verdict{kind: q.Reply.Kind(unix), min: ^uint32(0)}
 	var c wire.Cursor
 	var r wire.Record
 	if c.Open(msg) != nil {
-		return verdict{kind: otherError}
+		return verdict{kind: wire.KindOther}
 	}
-	signed := q.Reply.OwnOPT && q.Reply.OwnFlags&0x8000 != 0
-	expired, ns, direct, aliases := false, 0, false, false
+	direct, aliases := false, false
 	for {
 		s, ok, err := c.Next(&r)
 		if err != nil {
-			return verdict{kind: otherError}
+			return verdict{kind: wire.KindOther}
 		}
 		if !ok {
 			break
@@ -58,56 +43,25 @@ func classify(q *chain.Query, wall func() time.Time) verdict {
 			direct = wire.Equal(r.Owner(), q.Name())
 		case s == wire.Authority && r.Type == wire.TypeSOA:
 			v.soa = true
-		case s == wire.Authority && r.Type == wire.TypeNS:
-			ns++
-		}
-		if signed && r.Type == wire.TypeRRSIG {
-			expired = expired || !valid(r.RawData(), wall())
 		}
 	}
-	n := q.Reply.Count(wire.Answer)
-	v.answers = q.Reply.Rcode == wire.NoError && n > 0 &&
+	v.answers = q.Reply.Rcode == wire.NoError && q.Reply.Count(wire.Answer) > 0 &&
 		(direct && !aliases || (aliases || q.Type == wire.TypeANY) && answersQuestion(msg, q))
-	v.kind = kindOf(q, v, n, ns, expired)
-	return v
-}
-
-func kindOf(q *chain.Query, v verdict, answers, ns int, expired bool) kind {
-	rcode := q.Reply.Rcode
-	switch {
-	case q.Opcode() == wire.OpNotify || q.Type == wire.TypeAXFR || q.Type == wire.TypeIXFR:
-		return meta
-	case expired:
-		return otherError
-	case answers > 0 && rcode == wire.NoError && v.soa && !v.answers:
-		return noData // an alias whose end has no such type, denied by the SOA (RFC 2308, 2.2.1)
-	case answers > 0 && rcode == wire.NoError:
-		return positive
-	case answers > 0 && rcode == wire.NXDomain:
-		return otherError
-	case v.soa && rcode == wire.NoError:
-		return noData
-	case rcode == wire.NXDomain:
-		return nameError
-	case rcode == wire.ServFail || rcode == wire.NotImp:
-		return serverError
-	case ns > 0 && rcode == wire.NoError:
-		return delegation
-	case rcode == wire.NoError:
-		return positive
+	if v.kind == wire.KindAnswer && v.soa && !v.answers && q.Reply.Count(wire.Answer) > 0 {
+		v.kind = wire.KindNoData // an alias whose end has no such type, denied by the SOA (RFC 2308, 2.2.1)
 	}
-	return otherError
+	return v
 }
 
 // storable reports whether a reply may be stored at all: not cut, not an error of its own kind, and denials only with
 // the SOA that says for how long (RFC 2308, 5).
 func storable(q *chain.Query, v verdict) bool {
 	switch {
-	case q.Reply.Flags()&wire.FlagTC != 0 || v.kind == otherError || v.kind == meta:
+	case q.Reply.Flags()&wire.FlagTC != 0 || v.kind == wire.KindOther || v.kind == wire.KindMeta:
 		return false
-	case v.kind == nameError && !v.soa:
+	case v.kind == wire.KindNXDomain && !v.soa:
 		return false
-	case v.kind == positive && !v.soa && q.Reply.Count(wire.Answer) > 0 && !v.answers:
+	case v.kind == wire.KindAnswer && !v.soa && q.Reply.Count(wire.Answer) > 0 && !v.answers:
 		return false // a chain of aliases that ends nowhere: NODATA in disguise
 	}
 	return true
@@ -178,13 +132,3 @@ func holds(msg []byte, q *chain.Query, owner wire.Name, any bool) bool {
 }
 
 func classFits(q *chain.Query, c wire.Class) bool { return q.Class == wire.ClassANY || q.Class == c }
-
-// valid reports whether a signature's period holds now; its times are serial numbers (RFC 4034, 3.1.5).
-func valid(rrsig []byte, now time.Time) bool {
-	if len(rrsig) < 18 {
-		return false
-	}
-	t := uint32(now.Unix())
-	expires, begins := binary.BigEndian.Uint32(rrsig[8:]), binary.BigEndian.Uint32(rrsig[12:])
-	return int32(t-begins) >= 0 && int32(expires-t) >= 0
-}
