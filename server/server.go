@@ -54,6 +54,8 @@ type worker struct {
 	lastQuery atomic.Int64 // when the last packet came, by the loop's clock
 	dropped   atomic.Uint64
 	malformed atomic.Uint64
+	receives  *metrics.Counter // receive calls that brought something, and what they brought: how full batches are
+	datagrams *metrics.Counter
 	conns     map[*tcpConn]bool
 }
 
@@ -69,6 +71,8 @@ func New(opt Options) (*Server, error) {
 		}
 		w := &worker{Worker: chain.NewWorker(l, seed()), s: s, receiver: newReceiver(), scratch: make([]byte, 0, wire.MaxMessage), conns: map[*tcpConn]bool{}}
 		w.OnPanic = s.panicked
+		w.receives = opt.Metrics.Counter("godwit_udp_receives_total", "Calls that received UDP datagrams.")
+		w.datagrams = opt.Metrics.Counter("godwit_udp_datagrams_total", "UDP datagrams received by those calls.")
 		s.workers = append(s.workers, w)
 	}
 	s.gauges()

@@ -92,6 +92,8 @@ func (s *udpSocket) Ready(l *loop.Loop, _, _ bool) bool {
 			return false
 		}
 		s.w.lastQuery.Store(int64(l.Tick()))
+		s.w.receives.Inc(l.Index())
+		s.w.datagrams.Add(l.Index(), uint64(n))
 		for i := range n {
 			s.deliver(r, i)
 		}
