@@ -168,7 +168,10 @@ func spelled(q *chain.Query, z *zone) wire.Name {
 }
 
 // begin begins a reply with authority.
-func (k *Kubernetes) begin(q *chain.Query) { q.Reply.Begin(&q.Request, wire.NoError, wire.FlagAA) }
+func (k *Kubernetes) begin(q *chain.Query) {
+	q.Reply.Begin(&q.Request, wire.NoError, wire.FlagAA)
+	q.Current = true // the watch is newer than any cache
+}
 
 // end ends a reply that was begun: one without records says so with the SOA (RFC 2308, 2.2).
 func (k *Kubernetes) end(q *chain.Query, z *zone) chain.Outcome {
@@ -196,6 +199,7 @@ func (k *Kubernetes) missing(q *chain.Query, z *zone) chain.Outcome {
 		rcode = wire.ServFail
 	}
 	q.Reply.Begin(&q.Request, rcode, wire.FlagAA)
+	q.Current = true
 	k.appendSOA(q, z, wire.Authority)
 	return chain.Answered
 }
