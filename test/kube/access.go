@@ -2,6 +2,8 @@ package kube
 
 import (
 	"context"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -189,6 +191,22 @@ func (p *Plane) Kubeconfig(ctx context.Context, user string) (string, error) {
 	}
 	path := filepath.Join(p.dir, strings.ReplaceAll(user, "/", "-")+".kubeconfig")
 	return path, os.WriteFile(path, text, 0o600)
+}
+
+// ClientCertificate writes a certificate by which the API server knows its
+// holder as the account (NAMESPACE/NAME), with all of its rights, and its key.
+// It returns their paths; both are PEM.
+func (p *Plane) ClientCertificate(account string) (certFile, keyFile string, err error) {
+	namespace, name, ok := strings.Cut(account, "/")
+	if !ok {
+		return "", "", fmt.Errorf("account %q: want NAMESPACE/NAME", account)
+	}
+	base := filepath.Join(p.dir, namespace+"-"+name)
+	certFile, keyFile = base+".crt", base+".key"
+	return certFile, keyFile, p.ca.issue(&x509.Certificate{
+		Subject:     pkix.Name{CommonName: "system:serviceaccount:" + namespace + ":" + name},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}, certFile, keyFile)
 }
 
 // InCluster writes into dir the files token, ca.crt and namespace that a pod

@@ -27,8 +27,8 @@ type files struct {
 }
 
 // writeFiles makes a certificate authority and what it signs, in dir.
-// Certificates are valid for a day; the authority's key is not kept.
-func writeFiles(dir string, api netip.Addr) (files, error) {
+// Certificates are valid for a day; the authority's key is not written.
+func writeFiles(dir string, api netip.Addr) (files, *authority, error) {
 	f := files{
 		ca:         filepath.Join(dir, "ca.crt"),
 		serverCert: filepath.Join(dir, "apiserver.crt"),
@@ -39,10 +39,10 @@ func writeFiles(dir string, api netip.Addr) (files, error) {
 	}
 	ca, err := newAuthority()
 	if err != nil {
-		return f, err
+		return f, nil, err
 	}
 	if err := writePEM(f.ca, "CERTIFICATE", ca.cert.Raw); err != nil {
-		return f, err
+		return f, nil, err
 	}
 	server := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: "kube-apiserver"},
@@ -51,7 +51,7 @@ func writeFiles(dir string, api netip.Addr) (files, error) {
 		IPAddresses: []net.IP{api.AsSlice(), net.IPv4(127, 0, 0, 1), net.IPv6loopback, net.ParseIP("10.96.0.1"), net.ParseIP(AdvertiseAddress)},
 	}
 	if err := ca.issue(server, f.serverCert, f.serverKey); err != nil {
-		return f, err
+		return f, nil, err
 	}
 	admin := &x509.Certificate{
 		// RBAC lets this group do everything, before any role exists.
@@ -59,13 +59,13 @@ func writeFiles(dir string, api netip.Addr) (files, error) {
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
 	if err := ca.issue(admin, f.adminCert, f.adminKey); err != nil {
-		return f, err
+		return f, nil, err
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return f, err
+		return f, nil, err
 	}
-	return f, writeKey(f.accountKey, key)
+	return f, ca, writeKey(f.accountKey, key)
 }
 
 // adminClient trusts the authority and shows the administrator's certificate.

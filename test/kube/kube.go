@@ -67,6 +67,7 @@ type Plane struct {
 	dir     string
 	tempDir bool
 	files   files
+	ca      *authority
 
 	etcdPort, peerPort, apiPort uint16
 
@@ -147,7 +148,7 @@ func (p *Plane) prepare() error {
 			return err
 		}
 	}
-	if p.files, err = writeFiles(p.dir, p.opts.Address); err != nil {
+	if p.files, p.ca, err = writeFiles(p.dir, p.opts.Address); err != nil {
 		return err
 	}
 	p.client, err = p.files.adminClient()
