@@ -1,0 +1,119 @@
+package prometheus
+
+import (
+	"slices"
+	"strings"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/godwit-dns/godwit/metrics"
+)
+
+// gatherer gives the metrics of the process in the form that client_golang writes out, and those that belong to one
+// configuration: they change with the endpoint's handler, at the moment when the configuration is published.
+type gatherer struct {
+	registry *metrics.Registry
+	fixed    []*dto.MetricFamily
+}
+
+// Gather reads everything once.
+func (g *gatherer) Gather() ([]*dto.MetricFamily, error) {
+	all := slices.Clone(g.fixed)
+	for _, f := range g.registry.Families() {
+		out := &dto.MetricFamily{Name: ptr(f.Name), Help: ptr(f.Help), Type: kindOf(f.Kind).Enum()}
+		for _, s := range f.Series() {
+			out.Metric = append(out.Metric, metricOf(s))
+		}
+		if len(out.Metric) > 0 {
+			all = append(all, out)
+		}
+	}
+	slices.SortFunc(all, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
+	return all, nil
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func kindOf(k metrics.Kind) dto.MetricType {
+	switch k {
+	case metrics.KindCounter:
+		return dto.MetricType_COUNTER
+	case metrics.KindHistogram:
+		return dto.MetricType_HISTOGRAM
+	}
+	return dto.MetricType_GAUGE
+}
+
+func metricOf(series any) *dto.Metric {
+	switch s := series.(type) {
+	case *metrics.Counter:
+		return &dto.Metric{Label: labels(s.Labels), Counter: &dto.Counter{Value: ptr(float64(s.Value()))}}
+	case *metrics.Gauge:
+		return gauge(s.Value(), s.Labels)
+	case *metrics.GaugeFunc:
+		return gauge(s.Value(), s.Labels)
+	case *metrics.Histogram:
+		return &dto.Metric{Label: labels(s.Labels), Histogram: histogram(s.Bounds, s.Read())}
+	}
+	panic("prometheus: a series of an unknown type")
+}
+
+func gauge(v float64, l []metrics.Label) *dto.Metric {
+	return &dto.Metric{Label: labels(l), Gauge: &dto.Gauge{Value: &v}}
+}
+
+// labels are in the order of their names, as the format's readers expect.
+func labels(l []metrics.Label) []*dto.LabelPair {
+	pairs := make([]*dto.LabelPair, len(l))
+	for i := range l {
+		pairs[i] = &dto.LabelPair{Name: ptr(l[i].Name), Value: ptr(l[i].Value)}
+	}
+	slices.SortFunc(pairs, func(a, b *dto.LabelPair) int { return strings.Compare(a.GetName(), b.GetName()) })
+	return pairs
+}
+
+// zeroThreshold is the width of the zero bucket that client_golang declares, 2^-128: nothing but 0 is in it.
+const zeroThreshold = 0x1p-128
+
+// histogram has classic and native buckets; the text format leaves the native ones out.
+func histogram(bounds []float64, s metrics.Snapshot) *dto.Histogram {
+	h := &dto.Histogram{SampleCount: &s.Count, SampleSum: &s.Sum, Schema: ptr(int32(s.Schema)),
+		ZeroThreshold: ptr(float64(zeroThreshold)), ZeroCount: &s.Zero}
+	for i, n := range s.Classic {
+		h.Bucket = append(h.Bucket, &dto.Bucket{UpperBound: &bounds[i], CumulativeCount: ptr(n)})
+	}
+	h.PositiveSpan, h.PositiveDelta = spans(s.Native)
+	if len(h.PositiveSpan) == 0 { // tells an empty native histogram from none
+		h.PositiveSpan = []*dto.BucketSpan{{Offset: ptr(int32(0)), Length: ptr(uint32(0))}}
+	}
+	return h
+}
+
+// gap is how many empty buckets are written out rather than begin another span.
+const gap = 2
+
+// spans writes buckets as the format has them: runs of neighbours, each count as the difference from the one before.
+func spans(buckets map[int]uint64) (spans []*dto.BucketSpan, deltas []int64) {
+	indices := make([]int, 0, len(buckets))
+	for i := range buckets {
+		indices = append(indices, i)
+	}
+	slices.Sort(indices)
+	next, last := 0, int64(0)
+	for _, i := range indices {
+		if len(spans) == 0 || i-next > gap {
+			spans = append(spans, &dto.BucketSpan{Offset: ptr(int32(i - next)), Length: ptr(uint32(0))})
+			next = i
+		}
+		span := spans[len(spans)-1]
+		for ; next < i; next++ {
+			deltas, last = append(deltas, -last), 0
+			*span.Length++
+		}
+		n := int64(buckets[i])
+		deltas, last = append(deltas, n-last), n
+		*span.Length++
+		next++
+	}
+	return spans, deltas
+}
