@@ -170,7 +170,7 @@ func naptrStrings(msg []byte, off, end int) int {
 
 func expandData(dst, msg []byte, t Type, off, end int) ([]byte, error) {
 	l := layoutOf(t)
-	if l.names == 0 {
+	if l.names == 0 || off == end { // data may be left out (RFC 2136, 2.4)
 		return append(dst, msg[off:end]...), nil
 	}
 	head := off + int(l.fixed)
@@ -193,15 +193,54 @@ func expandData(dst, msg []byte, t Type, off, end int) ([]byte, error) {
 	return append(dst, msg[head:end]...), nil
 }
 
-// plainRecordLen is the length of the record at r without compression, or an error when a name in it is broken.
-func (r *Record) plainLen(scratch []byte) (int, error) {
+// plainLen is the length of the record without compression, or an error when a name in it is broken.
+func (r *Record) plainLen() (int, error) {
 	owner := r.Owner()
 	if owner == nil {
 		return 0, ErrName
 	}
-	data, err := expandData(scratch, r.msg, r.Type, r.data, r.end)
-	if err != nil {
-		return 0, err
+	if r.data == r.end {
+		return len(owner) + 10, nil
 	}
-	return len(owner) + 10 + len(data), nil
+	l := layoutOf(r.Type)
+	head := r.data + int(l.fixed)
+	if r.Type == TypeNAPTR {
+		head = naptrStrings(r.msg, r.data, r.end)
+	}
+	if head > r.end {
+		return 0, ErrShort
+	}
+	n := len(owner) + 10 + head - r.data
+	var scratch [MaxName]byte
+	for range l.names {
+		name, next, err := ReadName(scratch[:0], r.msg, head)
+		if err != nil {
+			return 0, err
+		}
+		if next > r.end {
+			return 0, ErrShort
+		}
+		n, head = n+len(name), next
+	}
+	if rest, fixed := restOf(r.Type); fixed && r.end-head != rest {
+		return 0, ErrShort
+	}
+	return n + r.end - head, nil
+}
+
+// restOf gives how many octets follow the names in data of a type, where that is fixed: one more or less, and a client
+// would not read the message at all.
+func restOf(t Type) (octets int, fixed bool) {
+	switch t {
+	case TypeA:
+		return 4, true
+	case TypeAAAA:
+		return 16, true
+	case TypeSOA:
+		return 20, true
+	case TypeNS, TypeMD, TypeMF, TypeCNAME, TypeMB, TypeMG, TypeMR, TypePTR, TypeMINFO, TypeMX, TypeRP, TypeAFSDB, TypeRT,
+		TypePX, TypeSRV, TypeNAPTR, TypeKX, TypeDNAME:
+		return 0, true
+	}
+	return 0, false
 }

@@ -5,6 +5,10 @@ import "encoding/binary"
 // MinUDP is what every client takes over UDP (RFC 1035, 4.2.1); an advertised size below it counts as it (RFC 6891, 6.2.3).
 const MinUDP = 512
 
+// unfragmented is what goes through every IPv6 link in one datagram (RFC 8200, 5, less headers): over UDP a larger reply is
+// compressed even where it fits in what the client takes, so that it may stay whole.
+const unfragmented = 1220
+
 // Fitter fits replies to their clients. It holds the tables of full compression, so that none are allocated per reply;
 // it must not be used by two goroutines at once.
 type Fitter struct {
@@ -16,7 +20,7 @@ type Fitter struct {
 	names   int
 }
 
-// Append appends the finished message for the client of r to out: the reply as it stands where it fits in size octets,
+// Append appends the finished message for the client of r to out: the reply as it stands where it fits in limit octets,
 // else with every name compressed, else cut before the first record that does not fit, with TC set (RFC 2181, 9). Then
 // OPT when the client sent one (RFC 6891, 6.1.1): its size repeated, version 0, its DO bit.
 // limit is the largest message for the transport; tail is room to be left free behind it (TSIG).
@@ -25,7 +29,7 @@ func (f *Fitter) Append(out []byte, m *Reply, r *Request, limit, tail int) []byt
 	m.Restore(r)
 	opt := f.optLen(m, r)
 	room := limit - tail
-	if len(m.b)+opt <= room {
+	if n := len(m.b) + opt; n <= room && (limit == MaxMessage || n <= unfragmented) {
 		out = append(out, m.b...)
 	} else {
 		out = f.compress(out, m, room-opt)
@@ -129,14 +133,26 @@ func (f *Fitter) record(out []byte, start int, r *Record) []byte {
 		return out
 	}
 	f.scratch = data
-	if l := layoutOf(r.Type); l.compress && int(l.fixed) < len(data) {
-		out = append(out, data[:l.fixed]...)
-		data = data[l.fixed:]
-		for range l.names {
-			n := nameLen(data)
-			out = f.name(out, start, Name(data[:n]))
-			data = data[n:]
+	l := layoutOf(r.Type)
+	if len(data) == 0 {
+		l.names = 0
+	}
+	head := int(l.fixed)
+	if r.Type == TypeNAPTR {
+		head = naptrStrings(data, 0, len(data))
+	}
+	if l.names > 0 {
+		out = append(out, data[:head]...)
+		data = data[head:]
+	}
+	for range l.names {
+		n := Name(data[:nameLen(data)])
+		if l.compress {
+			out = f.name(out, start, n)
+		} else {
+			out = f.plainName(out, start, n)
 		}
+		data = data[len(n):]
 	}
 	out = append(out, data...)
 	binary.BigEndian.PutUint16(out[at-2:], uint16(len(out)-at))
@@ -166,6 +182,21 @@ func (f *Fitter) name(out []byte, start int, n Name) []byte {
 	}
 	out = append(out, 0)
 	f.rememberUpTo(out[start:], first-start, len(out)-1-start)
+	return out
+}
+
+// plainName appends n as it is and remembers what of it is new: nothing may be compressed there, but owners may point
+// there.
+func (f *Fitter) plainName(out []byte, start int, n Name) []byte {
+	first, fresh := len(out)-start, 0
+	for rest := n; len(rest) > 1; rest = rest.Parent() {
+		if _, ok := f.find(out[start:], rest); ok {
+			break
+		}
+		fresh += 1 + int(rest[0])
+	}
+	out = append(out, n...)
+	f.rememberUpTo(out[start:], first, first+fresh)
 	return out
 }
 

@@ -80,7 +80,7 @@ func (m *Reply) Adopt(msg []byte, r *Request) error {
 	}
 	m.Rcode |= Rcode(msg[3] & 0xF)
 	m.qname = len(r.Name())
-	if question != HeaderSize+m.qname+4 {
+	if binary.BigEndian.Uint16(msg[4:]) != 1 || question != HeaderSize+m.qname+4 || !Equal(Name(msg[HeaderSize:question-4]), r.Name()) {
 		return ErrName
 	}
 	if !last { // records behind the OPT may point behind it, so they can't just be moved
@@ -98,7 +98,6 @@ func (m *Reply) Adopt(msg []byte, r *Request) error {
 // survey walks all records: where the last one but OPT ends, the plain length, and whether OPT was the last.
 func (m *Reply) survey(c *Cursor, question int) (end, plain int, last bool, err error) {
 	var r Record
-	var scratch [512]byte
 	end, plain, last = question, question, true
 	for {
 		s, ok, err := c.Next(&r)
@@ -120,7 +119,7 @@ func (m *Reply) survey(c *Cursor, question int) (end, plain int, last bool, err 
 			if m.OwnOPT {
 				last = false
 			}
-			n, err := r.plainLen(scratch[:0])
+			n, err := r.plainLen()
 			if err != nil {
 				return 0, 0, false, err
 			}
