@@ -22,7 +22,10 @@ type Reply struct {
 	plain   int    // its length without any compression, kept while appending
 	owner   int    // offset of the previous record's owner
 	section Section
-	qname   int // length of the question's name
+	qname   int    // length of the question's name
+	minTTL  uint32 // of all records
+	maxTTL  uint32
+	records int
 }
 
 // pointerToQuestion is a compression pointer to offset 12, where the question's name stands in every message.
@@ -131,7 +134,20 @@ func (m *Reply) fixed(t Type, class Class, ttl uint32, length int) {
 	m.b = append(m.b, byte(t>>8), byte(t), byte(class>>8), byte(class),
 		byte(ttl>>24), byte(ttl>>16), byte(ttl>>8), byte(ttl), byte(length>>8), byte(length))
 	m.plain += 10
+	m.age(ttl)
 }
+
+// age takes note of a record's TTL.
+func (m *Reply) age(ttl uint32) {
+	if m.records == 0 || ttl < m.minTTL {
+		m.minTTL = ttl
+	}
+	m.maxTTL = max(m.maxTTL, ttl)
+	m.records++
+}
+
+// TTLs gives the smallest and the largest time to live, in seconds, and the number of records.
+func (m *Reply) TTLs() (smallest, largest uint32, records int) { return m.minTTL, m.maxTTL, m.records }
 
 // AppendOwnData adds records for the question's own name of one type and class IN, whose data lie one behind the other
 // in data, each size octets long: the addresses of a Service.
@@ -227,6 +243,10 @@ func (m *Reply) AnswersOriginal(r *Request) bool {
 
 // SetTTL gives every record the same time to live, in seconds, in place.
 func (m *Reply) SetTTL(ttl uint32) {
+	if m.records > 0 && m.minTTL == ttl && m.maxTTL == ttl {
+		return
+	}
+	m.minTTL, m.maxTTL = ttl, ttl
 	var c Cursor
 	if c.Open(m.b) != nil {
 		return

@@ -20,9 +20,10 @@ type Request struct {
 	nameLen  uint8
 	labels   uint8
 	origLen  uint8
-	name     [MaxName]byte // lower case; changed by SetName
-	original [MaxName]byte // as the client spelled it; never changed after Parse
-	asked    Type          // type and class as the client asked
+	renamed  bool              // the name is not the one that was asked for
+	name     [MaxName + 1]byte // lower case; changed by SetName
+	original [MaxName + 1]byte // as the client spelled it; never changed after Parse
+	asked    Type              // type and class as the client asked
 	askedCls Class
 	options  []byte // backing of EDNS.Options, reused
 }
@@ -77,6 +78,7 @@ func (r *Request) SetName(n Name) {
 	r.nameLen = uint8(copy(r.name[:], n))
 	ToLower(r.name[:r.nameLen])
 	r.labels = uint8(r.Name().Labels())
+	r.renamed = !Equal(r.Name(), r.OriginalName())
 }
 
 // Opcode gives the kind of message.
@@ -96,7 +98,7 @@ func (r *Request) DO() bool { return r.EDNS.DO }
 
 // Renamed reports whether the name, type or class is no longer what the client asked for.
 func (r *Request) Renamed() bool {
-	return r.Type != r.asked || r.Class != r.askedCls || !Equal(r.Name(), r.OriginalName())
+	return r.renamed || r.Type != r.asked || r.Class != r.askedCls
 }
 
 // Parse reads a query. The header is judged before anything behind it is looked at, so that a packet that lies about
@@ -136,42 +138,49 @@ func (r *Request) Parse(msg []byte) Verdict {
 	return Accepted
 }
 
-// question reads the question, in one pass over the name: copied, lowered, labels counted.
+// question reads the question: the labels are checked, then the name is copied and lowered eight octets at a time.
 func (r *Request) question(msg []byte) (int, bool) {
-	off, n, labels := HeaderSize, 0, 0
+	off, labels := HeaderSize, 0
 	for {
 		if off >= len(msg) {
 			return 0, false
 		}
 		c := int(msg[off])
+		off++
 		if c == 0 {
-			r.name[n], r.original[n] = 0, 0
-			n++
-			off++
 			break
 		}
 		// A pointer can't be right here: there is no earlier name (RFC 1035, 4.1.4).
-		if c > MaxLabel || off+1+c >= len(msg) || n+1+c >= MaxName {
+		if c > MaxLabel {
 			return 0, false
 		}
-		src := msg[off : off+1+c]
-		copy(r.original[n:], src)
-		dst := r.name[n : n+1+c]
-		for i := range dst {
-			dst[i] = lower[src[i]]
-		}
-		n += 1 + c
-		off += 1 + c
+		off += c
 		labels++
 	}
-	if off+4 > len(msg) {
+	n := off - HeaderSize
+	if n > MaxName || off+4 > len(msg) {
 		return 0, false
+	}
+	copy(r.original[:], msg[HeaderSize:off])
+	for i := 0; i < n; i += 8 {
+		w := binary.LittleEndian.Uint64(r.original[i:])
+		binary.LittleEndian.PutUint64(r.name[i:], lower8(w))
 	}
 	r.nameLen, r.origLen, r.labels = uint8(n), uint8(n), uint8(labels)
 	r.Type = Type(binary.BigEndian.Uint16(msg[off:]))
 	r.Class = Class(binary.BigEndian.Uint16(msg[off+2:]))
-	r.asked, r.askedCls = r.Type, r.Class
+	r.asked, r.askedCls, r.renamed = r.Type, r.Class, false
 	return off + 4, true
+}
+
+// lower8 lowers eight octets at once. Length octets are below 64 and no octet of a word disturbs another.
+func lower8(w uint64) uint64 {
+	const ones = 0x0101010101010101
+	heptets := w & (0x7F * ones)
+	aboveZ := heptets + (0x7F-'Z')*ones
+	fromA := heptets + (0x80-'A')*ones
+	capital := (fromA &^ aboveZ) & ^w & (0x80 * ones)
+	return w | capital>>2
 }
 
 // records walks the few records that a query can have and keeps OPT, TSIG and a NOTIFY's SOA.
@@ -306,25 +315,25 @@ func (r *Request) AppendQuery(dst []byte, id uint16, size uint16) []byte {
 
 // spelling is the client's own spelling of the name while the name is still the one it asked for.
 func (r *Request) spelling() Name {
-	if Equal(r.Name(), r.OriginalName()) {
-		return r.OriginalName()
+	if r.renamed {
+		return r.Name()
 	}
-	return r.Name()
+	return r.OriginalName()
 }
 
 // SetQuestion makes r a query of the program's own: a standard query, IN, recursion desired, without EDNS.
 func (r *Request) SetQuestion(name Name, t Type) {
 	options := r.options
 	*r = Request{Flags: FlagRD, Type: t, Class: ClassIN, asked: t, askedCls: ClassIN, options: options[:0]}
-	r.SetName(name)
 	r.origLen = uint8(copy(r.original[:], name))
+	r.SetName(name)
 }
 
 // ChangeQuestion makes r ask for another name and type of class IN, as if it had been asked so; EDNS and flags stay.
 func (r *Request) ChangeQuestion(name Name, t Type) {
 	r.Type, r.Class, r.asked, r.askedCls = t, ClassIN, t, ClassIN
-	r.SetName(name)
 	r.origLen = uint8(copy(r.original[:], name))
+	r.SetName(name)
 }
 
 // CopyFrom makes r a copy of src that shares nothing with it.

@@ -124,6 +124,7 @@ func (m *Reply) survey(c *Cursor, question int) (end, plain int, last bool, err 
 				return 0, 0, false, err
 			}
 			plain += n
+			m.age(r.TTL)
 			end = c.Offset()
 		}
 	}

@@ -268,7 +268,11 @@ func (c *Cache) ended(q *chain.Query, st *state) {
 // take gives the reply one TTL and stores it, if it may be stored; where a stale entry is being verified, only if it is
 // better than that.
 func (c *Cache) take(q *chain.Query, st *state) {
-	v := classify(q, uint32(c.env.Wall().Unix()))
+	unix := uint32(0)
+	if q.Reply.OwnOPT { // only another server's reply may hold signatures that have to be in time
+		unix = uint32(c.env.Wall().Unix())
+	}
+	v := classify(q, unix)
 	if st.verify {
 		if !c.better(q, v) {
 			if c.cfg.preferPositive && q.Reply.Flags()&wire.FlagTC == 0 {

@@ -19,7 +19,11 @@ type verdict struct {
 // classify reads a reply. Unix is the time that signatures are held against.
 func classify(q *chain.Query, unix uint32) verdict {
 	msg := q.Reply.Bytes()
-	v := verdict{kind: q.Reply.Kind(unix), min: ^uint32(0)}
+	v := verdict{kind: q.Reply.Kind(unix)}
+	v.min, _, v.records = q.Reply.TTLs()
+	if q.Current { // will not be stored, so only its TTLs matter
+		return v
+	}
 	var c wire.Cursor
 	var r wire.Record
 	if c.Open(msg) != nil {
@@ -34,8 +38,6 @@ func classify(q *chain.Query, unix uint32) verdict {
 		if !ok {
 			break
 		}
-		v.records++
-		v.min = min(v.min, r.TTL)
 		switch {
 		case s == wire.Answer && r.Type == wire.TypeCNAME:
 			aliases = true
