@@ -5,8 +5,15 @@ package plugin
 import (
 	"github.com/godwit-dns/godwit/chain"
 	"github.com/godwit-dns/godwit/plugin/cache"
+	"github.com/godwit-dns/godwit/plugin/errors"
 	"github.com/godwit-dns/godwit/plugin/file"
+	"github.com/godwit-dns/godwit/plugin/forward"
+	"github.com/godwit-dns/godwit/plugin/hosts"
 	"github.com/godwit-dns/godwit/plugin/kubernetes"
+	"github.com/godwit-dns/godwit/plugin/log"
+	"github.com/godwit-dns/godwit/plugin/prometheus"
+	"github.com/godwit-dns/godwit/plugin/root"
+	"github.com/godwit-dns/godwit/plugin/transfer"
 	"github.com/godwit-dns/godwit/plugin/whoami"
 )
 
@@ -14,9 +21,17 @@ import (
 // order of lines in a Corefile plays no part.
 func All() []chain.Spec {
 	return []chain.Spec{
+		root.Spec,
+		prometheus.Spec,
+		errors.Spec,
+		log.Spec,
 		cache.Spec,
+		transfer.Spec,
+		hosts.Spec,
 		kubernetes.Spec,
 		file.Spec,
+		forward.Spec,
+		forward.Proxy,
 		whoami.Spec,
 	}
 }
