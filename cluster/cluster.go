@@ -142,7 +142,12 @@ func both(a, b string) string {
 // Run reads until ctx ends. It must be called once.
 func (c *Cluster) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	defer wg.Wait()
+	defer func() {
+		wg.Wait()
+		if c.client != nil {
+			c.client.close()
+		}
+	}()
 	wg.Go(func() { c.store.publisher(ctx) })
 	if c.cfg.Manifests != "" {
 		return c.followManifests(ctx)

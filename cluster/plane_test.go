@@ -78,9 +78,6 @@ func runCluster(t *testing.T, cfg Config) (c *Cluster, stop func()) {
 	stop = func() {
 		cancel()
 		<-done
-		if c.client != nil {
-			c.client.http.CloseIdleConnections()
-		}
 	}
 	t.Cleanup(func() {
 		stop()
@@ -242,7 +239,6 @@ func TestPlaneExpired(t *testing.T) {
 	eventually(t, 5*time.Second, "a complete list after 410", func() bool { return stale.Synced() && stale.has("s2") })
 	cancel()
 	<-done
-	stale.client.http.CloseIdleConnections()
 	if stale.Stats().Resources[1].Relists == 0 {
 		t.Error("no list was read")
 	}

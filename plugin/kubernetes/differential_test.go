@@ -181,7 +181,7 @@ func TestGolden(t *testing.T) {
 	b.Start()
 	k := handlerOf(b)
 	b.Until("sync", k.cluster.Synced)
-	k.local = func() []netip.Addr { return nil }
+	k.local = noAddrs
 	var g golden
 	for _, name := range goldenNames() {
 		for _, qtype := range questionTypes {
@@ -206,6 +206,8 @@ func TestGolden(t *testing.T) {
 	}
 	t.Fatalf("%d lines, want %d", len(have), len(lines))
 }
+
+func noAddrs() []netip.Addr { return nil }
 
 func handlerOf(b *chaintest.Bench) (k *Kubernetes) {
 	for _, h := range b.Config.Blocks[0].Chain().Handlers {
@@ -254,6 +256,7 @@ func TestDifferential(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Run("transfer", func(t *testing.T) { compareTransfer(t, binary, config) })
 	for name, options := range variants {
 		t.Run(name, func(t *testing.T) {
 			names := questionNames()
