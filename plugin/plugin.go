@@ -8,10 +8,13 @@ import (
 	"github.com/godwit-dns/godwit/plugin/errors"
 	"github.com/godwit-dns/godwit/plugin/file"
 	"github.com/godwit-dns/godwit/plugin/forward"
+	"github.com/godwit-dns/godwit/plugin/health"
 	"github.com/godwit-dns/godwit/plugin/hosts"
 	"github.com/godwit-dns/godwit/plugin/kubernetes"
 	"github.com/godwit-dns/godwit/plugin/log"
 	"github.com/godwit-dns/godwit/plugin/prometheus"
+	"github.com/godwit-dns/godwit/plugin/ready"
+	"github.com/godwit-dns/godwit/plugin/reload"
 	"github.com/godwit-dns/godwit/plugin/root"
 	"github.com/godwit-dns/godwit/plugin/transfer"
 	"github.com/godwit-dns/godwit/plugin/whoami"
@@ -22,6 +25,9 @@ import (
 func All() []chain.Spec {
 	return []chain.Spec{
 		root.Spec,
+		reload.Spec,
+		ready.Spec,
+		health.Spec,
 		prometheus.Spec,
 		errors.Spec,
 		log.Spec,
