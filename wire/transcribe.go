@@ -13,14 +13,17 @@ const (
 
 // Transcribe appends the records of the message src to dst, one by one and with names expanded, as f says: kept, changed
 // (through the record's setters) or dropped; f may insert by appending to dst itself before it returns. OPT and TSIG
-// records are left out. dst must have been begun; src must not be dst's buffer. It is the only way to rewrite a reply.
+// records are left out. dst must have been begun; src must not be dst's buffer. It is the only way to rewrite a reply. It
+// allocates only the first time that a Reply is its dst.
 func Transcribe(dst *Reply, src []byte, f func(s Section, r *Record) Action) error {
 	var c Cursor
-	var r Record
 	if err := c.Open(src); err != nil {
 		return err
 	}
-	return dst.copyRecords(&c, &r, f)
+	if dst.record == nil {
+		dst.record = new(Record)
+	}
+	return dst.copyRecords(&c, dst.record, f)
 }
 
 func (m *Reply) copyRecords(c *Cursor, r *Record, f func(s Section, r *Record) Action) error {
@@ -167,13 +170,18 @@ func (m *Reply) Rewrite(dst *Reply, f func(s Section, r *Record) Action) error {
 }
 
 func (m *Reply) rewrite(dst *Reply, name Name, typ Type, class Class, f func(s Section, r *Record) Action) error {
-	dst.Reset()
-	b := append(dst.b, m.b[:HeaderSize]...)
+	dst.beginAs(m, name, typ, class)
+	return Transcribe(dst, m.b, f)
+}
+
+// beginAs takes everything but the records from src, under a question of its own.
+func (m *Reply) beginAs(src *Reply, name Name, typ Type, class Class) {
+	m.Reset()
+	b := append(m.b, src.b[:HeaderSize]...)
 	clear(b[6:HeaderSize])
 	b = append(b, name...)
 	b = append(b, byte(typ>>8), byte(typ), byte(class>>8), byte(class))
-	dst.b, dst.plain, dst.qname = b, len(b), len(name)
-	dst.Rcode, dst.OwnOPT, dst.OwnFlags = m.Rcode, m.OwnOPT, m.OwnFlags
-	dst.Options = append(dst.Options[:0], m.Options...)
-	return Transcribe(dst, m.b, f)
+	m.b, m.plain, m.qname = b, len(b), len(name)
+	m.Rcode, m.OwnOPT, m.OwnFlags = src.Rcode, src.OwnOPT, src.OwnFlags
+	m.Options = append(m.Options[:0], src.Options...)
 }

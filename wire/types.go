@@ -134,7 +134,7 @@ func (r Rcode) String() string {
 	return "RCODE" + strconv.Itoa(int(r))
 }
 
-// String gives the mnemonic, "CLASS12345" (RFC 3597, 5) for a class without one.
+// String gives the mnemonic, "CLASS12345" (RFC 3597, 5) for a class without one of its own: ANY is a type as well.
 func (c Class) String() string {
 	switch c {
 	case ClassIN:
@@ -147,8 +147,6 @@ func (c Class) String() string {
 		return "HS"
 	case ClassNONE:
 		return "NONE"
-	case ClassANY:
-		return "ANY"
 	}
 	return "CLASS" + strconv.Itoa(int(c))
 }
@@ -192,7 +190,10 @@ func ParseType(s string) (Type, bool) {
 
 // ParseClass reads a class's mnemonic in capitals.
 func ParseClass(s string) (Class, bool) {
-	for _, c := range []Class{ClassIN, 2, ClassCH, ClassHS, ClassNONE, ClassANY} {
+	if s == "ANY" {
+		return ClassANY, true
+	}
+	for _, c := range []Class{ClassIN, 2, ClassCH, ClassHS, ClassNONE} {
 		if c.String() == s {
 			return c, true
 		}
