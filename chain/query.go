@@ -100,6 +100,9 @@ func (q *Query) Own() bool { return q.depth > 0 || q.spawn }
 // Spawned reports whether nobody waits for the query at the client's end.
 func (q *Query) Spawned() bool { return q.spawn }
 
+// Prompt reports whether the query is being answered in the batch it came in, so that the batch's end is its own.
+func (q *Query) Prompt() bool { return q.w.batch && q.slot < 0 && q.Start == q.w.Loop.Now() }
+
 // By is the name of the directive that ended the way down; empty when none did.
 func (q *Query) By() string {
 	if q.by < 0 || q.chain == nil || q.by >= len(q.chain.entries) {
@@ -147,6 +150,14 @@ func (q *Query) Edit(f func(s wire.Section, r *wire.Record) wire.Action) error {
 // RestoreQuestion rewrites the reply under the question that the client asked, records as f says.
 func (q *Query) RestoreQuestion(f func(s wire.Section, r *wire.Record) wire.Action) error {
 	return q.rewrite(func(dst *wire.Reply) error { return q.Reply.Requestion(dst, &q.Request, f) })
+}
+
+// Rearrange brings the reply's records into the order of p, which was opened on it: in place where it can be done.
+func (q *Query) Rearrange(p *wire.Permutation) error {
+	if p.InPlace() {
+		return nil
+	}
+	return q.rewrite(p.Write)
 }
 
 func (q *Query) rewrite(f func(dst *wire.Reply) error) error {

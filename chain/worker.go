@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"runtime/debug"
+	"time"
 
 	"github.com/godwit-dns/godwit/loop"
 	"github.com/godwit-dns/godwit/wire"
@@ -100,6 +101,8 @@ type Worker struct {
 	pending []*Query // children that have not started
 	inside  bool
 	flying  int
+	batch   bool // packets that came together are being walked
+	enders  []Ender
 	gens    uint64 // generations given out; one number is never a ticket twice
 }
 
@@ -346,6 +349,33 @@ func (w *Worker) waiting(t Ticket) *Query {
 	}
 	return q
 }
+
+// Ender is told when the packets that came together have been walked, and how long that took: queries that were answered
+// on the way share one reading of the clock.
+type Ender interface {
+	BatchEnd(w *Worker, took time.Duration)
+}
+
+// BeginBatch says that packets which came together follow. The loop's clock has just been read.
+func (w *Worker) BeginBatch() { w.batch = true }
+
+// EndBatch ends the batch: the clock is read again, if anybody wants to know.
+func (w *Worker) EndBatch() {
+	w.batch = false
+	if len(w.enders) == 0 {
+		return
+	}
+	began := w.Loop.Now()
+	took := w.Loop.Tick() - began
+	for i, e := range w.enders {
+		e.BatchEnd(w, took)
+		w.enders[i] = nil
+	}
+	w.enders = w.enders[:0]
+}
+
+// AtBatchEnd asks for e to be told of the end of this batch, once for each time it is called.
+func (w *Worker) AtBatchEnd(e Ender) { w.enders = append(w.enders, e) }
 
 // Parked calls f for every query in flight.
 func (w *Worker) Parked(f func(q *Query)) {

@@ -21,13 +21,28 @@ type Histogram struct {
 	Labels []Label
 	Bounds []float64 // upper bounds of the classic buckets, without +Inf
 	shards []histogramShard
+	small  *[smallInts]place // where small whole numbers belong, so that counting one takes no logarithm
 }
+
+// smallInts is how many whole numbers have their buckets looked up.
+const smallInts = 2048
+
+// place is the buckets of one value.
+type place struct {
+	classic uint16
+	native  uint16 // index into the shard's, or noNative
+}
+
+// noNative is the place of 0, which no native bucket holds.
+const noNative = ^uint16(0)
 
 type histogramShard struct {
 	classic []atomic.Uint64 // one for each bound, and +Inf
 	native  []atomic.Uint64
-	zero    atomic.Uint64 // observations that are 0: no native bucket holds them
-	sum     atomic.Uint64 // bits of a float64, written by one goroutine, or by all others under CompareAndSwap
+	zero    atomic.Uint64 // observations that are 0
+	sum     atomic.Uint64 // bits of a float64
+	whole   atomic.Uint64 // sum of ObserveInt
+	single  bool          // one goroutine writes it
 	_       [40]byte
 }
 
@@ -38,29 +53,68 @@ func (r *Registry) Histogram(name, help string, bounds []float64, labels ...Labe
 		for i := range h.shards {
 			h.shards[i].classic = make([]atomic.Uint64, len(bounds)+1)
 			h.shards[i].native = make([]atomic.Uint64, nativeHigh-nativeLow+1)
+			h.shards[i].single = i != r.Shared()
+		}
+		h.small = new([smallInts]place)
+		for i := range h.small {
+			h.small[i] = h.place(float64(i))
 		}
 		return h
 	})
 }
 
-// Observe counts v.
-func (h *Histogram) Observe(shard int, v float64) {
-	s := &h.shards[shard]
-	i := 0
-	for i < len(h.Bounds) && v > h.Bounds[i] {
-		i++
+func (h *Histogram) place(v float64) place {
+	p := place{native: noNative}
+	for int(p.classic) < len(h.Bounds) && v > h.Bounds[p.classic] {
+		p.classic++
 	}
-	s.classic[i].Add(1)
 	if v > 0 {
-		s.native[nativeIndex(v)-nativeLow].Add(1)
-	} else {
-		s.zero.Add(1)
+		p.native = uint16(nativeIndex(v) - nativeLow)
 	}
+	return p
+}
+
+// Observe counts v.
+func (h *Histogram) Observe(shard int, v float64) { h.ObserveN(shard, v, 1) }
+
+// ObserveN counts v n times.
+func (h *Histogram) ObserveN(shard int, v float64, n uint64) {
+	s := &h.shards[shard]
+	s.count(h.place(v), n)
 	for {
 		old := s.sum.Load()
-		if s.sum.CompareAndSwap(old, math.Float64bits(math.Float64frombits(old)+v)) {
+		if s.sum.CompareAndSwap(old, math.Float64bits(math.Float64frombits(old)+v*float64(n))) {
 			return
 		}
+	}
+}
+
+// ObserveInt counts a whole number that is not negative.
+func (h *Histogram) ObserveInt(shard int, v int) {
+	s := &h.shards[shard]
+	if v < smallInts {
+		s.count(h.small[v], 1)
+	} else {
+		s.count(h.place(float64(v)), 1)
+	}
+	add(&s.whole, uint64(v), s.single)
+}
+
+func (s *histogramShard) count(p place, n uint64) {
+	add(&s.classic[p.classic], n, s.single)
+	if p.native == noNative {
+		add(&s.zero, n, s.single)
+	} else {
+		add(&s.native[p.native], n, s.single)
+	}
+}
+
+// add adds n; where a single goroutine writes, without a locked instruction.
+func add(c *atomic.Uint64, n uint64, single bool) {
+	if single {
+		c.Store(c.Load() + n)
+	} else {
+		c.Add(n)
 	}
 }
 
@@ -85,7 +139,7 @@ func (h *Histogram) Read() Snapshot {
 	out := Snapshot{Classic: make([]uint64, len(h.Bounds)), Native: map[int]uint64{}, Schema: nativeSchema}
 	for i := range h.shards {
 		s := &h.shards[i]
-		out.Sum += math.Float64frombits(s.sum.Load())
+		out.Sum += math.Float64frombits(s.sum.Load()) + float64(s.whole.Load())
 		out.Zero += s.zero.Load()
 		for b := range s.classic {
 			n := s.classic[b].Load()

@@ -56,7 +56,7 @@ func New(loops int) *Registry {
 	return &Registry{shards: loops + 1, families: map[string]*Family{}}
 }
 
-// Shared is the shard for goroutines that are no loop.
+// Shared is the shard for goroutines that are no loop: the only one that several may write.
 func (r *Registry) Shared() int { return r.shards - 1 }
 
 func (r *Registry) family(name, help string, kind Kind) *Family {
@@ -115,11 +115,11 @@ func (r *Registry) Counter(name, help string, labels ...Label) *Counter {
 	})
 }
 
-// Inc adds one.
-func (c *Counter) Inc(shard int) { c.cells[shard].n.Add(1) }
+// Inc adds one. Shards other than Shared are written by their loops alone.
+func (c *Counter) Inc(shard int) { c.Add(shard, 1) }
 
 // Add adds n.
-func (c *Counter) Add(shard int, n uint64) { c.cells[shard].n.Add(n) }
+func (c *Counter) Add(shard int, n uint64) { add(&c.cells[shard].n, n, shard != len(c.cells)-1) }
 
 // Value is the sum over all shards.
 func (c *Counter) Value() uint64 {

@@ -15,7 +15,7 @@ type Report struct {
 	Plugin   string  // the directive that wrote the answer, empty for none
 	Request  int     // octets of the query as it came
 	Response int     // octets of the answer without name compression
-	Seconds  float64 // from receipt to answer
+	Seconds  float64 // from receipt to answer; negative when Took will say
 }
 
 // Traffic counts the queries of one server, zone and view. Series appear when they are first counted, so each handle is
@@ -77,11 +77,18 @@ func (t *Traffic) Count(shard int, r *Report) {
 		lazy(&t.do, t.newDO).Inc(shard)
 	}
 	t.requestsOf(net, r).Inc(shard)
-	lazy(&t.duration, t.newDuration).Observe(shard, r.Seconds)
-	t.size(&t.response[net], "coredns_dns_response_size_bytes", "Size of the returned response in bytes.", net).Observe(shard, float64(r.Response))
+	if r.Seconds >= 0 {
+		t.Took(shard, r.Seconds, 1)
+	}
+	t.size(&t.response[net], "coredns_dns_response_size_bytes", "Size of the returned response in bytes.", net).ObserveInt(shard, r.Response)
 	t.size(&t.request[net], "coredns_dns_request_size_bytes",
-		"Size of the EDNS0 UDP buffer in bytes (64K for TCP) per zone and protocol.", net).Observe(shard, float64(r.Request))
+		"Size of the EDNS0 UDP buffer in bytes (64K for TCP) per zone and protocol.", net).ObserveInt(shard, r.Request)
 	t.responsesOf(r.Rcode, r.Plugin).Inc(shard)
+}
+
+// Took counts the duration of n queries.
+func (t *Traffic) Took(shard int, seconds float64, n uint64) {
+	lazy(&t.duration, t.newDuration).ObserveN(shard, seconds, n)
 }
 
 func lazy[T any](p *atomic.Pointer[T], make func() *T) *T {

@@ -200,6 +200,7 @@ func (c *tcpConn) frames() (again bool) {
 	}
 	used, count := 0, 0
 	c.walking = true
+	c.w.BeginBatch()
 	for ; !c.closed && !c.full(); count++ {
 		rest := c.in[used:]
 		if len(rest) < 2 {
@@ -221,12 +222,12 @@ func (c *tcpConn) frames() (again bool) {
 		used += 2 + n
 	}
 	c.walking = false
-	if c.closed {
-		return false
+	if !c.closed {
+		c.in = c.in[:copy(c.in, c.in[used:])]
+		c.write()
+		c.settle()
 	}
-	c.in = c.in[:copy(c.in, c.in[used:])]
-	c.write()
-	c.settle()
+	c.w.EndBatch()
 	return again && !c.closed
 }
 

@@ -94,11 +94,13 @@ func (s *udpSocket) Ready(l *loop.Loop, _, _ bool) bool {
 		s.w.lastQuery.Store(int64(l.Tick()))
 		s.w.receives.Inc(l.Index())
 		s.w.datagrams.Add(l.Index(), uint64(n))
+		s.w.BeginBatch()
 		for i := range n {
 			s.deliver(r, i)
 		}
 		r.rearm(n)
 		s.out.flush(s.fd)
+		s.w.EndBatch()
 		if n < batch {
 			return true
 		}

@@ -8,6 +8,7 @@ package prometheus
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/godwit-dns/godwit/chain"
 	"github.com/godwit-dns/godwit/metrics"
@@ -18,7 +19,7 @@ import (
 type Prometheus struct {
 	env     *chain.Env
 	zones   []zone
-	traffic atomic.Pointer[[]counts] // replaced, never changed
+	traffic atomic.Pointer[[]*counts] // replaced, never changed
 }
 
 // zone is one of the block's zones.
@@ -33,6 +34,31 @@ type counts struct {
 	zone    int
 	view    string
 	traffic *metrics.Traffic
+	prompt  []prompt // by loop
+}
+
+// prompt is how many queries of a loop's batch wait for its duration: one reading of the clock serves them all.
+type prompt struct {
+	n uint64
+	_ [56]byte
+}
+
+// BatchEnd counts the duration of the queries that were answered in the batch they came in.
+func (c *counts) BatchEnd(w *chain.Worker, took time.Duration) {
+	p := &c.prompt[w.Loop.Index()]
+	c.traffic.Took(w.Loop.Index(), took.Seconds(), p.n)
+	p.n = 0
+}
+
+func (c *counts) count(q *chain.Query, r *metrics.Report) {
+	if q.Prompt() {
+		p := &c.prompt[q.Shard()]
+		if p.n++; p.n == 1 {
+			q.Worker().AtBatchEnd(c)
+		}
+		r.Seconds = -1
+	}
+	c.traffic.Count(q.Shard(), r)
 }
 
 var (
@@ -52,7 +78,7 @@ func (p *Prometheus) Reply(q *chain.Query, below chain.Outcome) chain.Outcome {
 			r.Response += 11 + len(q.Reply.Options)
 		}
 	}
-	p.of(q.Router().Server(), p.longest(q.OriginalName()), q.Chain().View).Count(q.Shard(), &r)
+	p.of(q.Router().Server(), p.longest(q.OriginalName()), q.Chain().View).count(q, &r)
 	return below
 }
 
@@ -68,18 +94,18 @@ func (p *Prometheus) longest(n wire.Name) (best int) {
 }
 
 // of finds the counters, which are made when they are first needed: listeners are known when a query comes.
-func (p *Prometheus) of(server string, zone int, view string) *metrics.Traffic {
+func (p *Prometheus) of(server string, zone int, view string) *counts {
 	known := p.traffic.Load()
 	for i := range *known {
-		if c := &(*known)[i]; c.zone == zone && c.server == server && c.view == view {
-			return c.traffic
+		if c := (*known)[i]; c.zone == zone && c.server == server && c.view == view {
+			return c
 		}
 	}
-	t := p.env.Traffic(server, p.zones[zone].text, view)
+	c := &counts{server, zone, view, p.env.Traffic(server, p.zones[zone].text, view), make([]prompt, p.env.Loops)}
 	for {
-		next := append([]counts{{server, zone, view, t}}, *known...)
+		next := append([]*counts{c}, *known...)
 		if p.traffic.CompareAndSwap(known, &next) {
-			return t // another loop may have entered the same series, which then counts in either
+			return c // another loop may have entered the same series, which then counts in either
 		}
 		known = p.traffic.Load()
 	}

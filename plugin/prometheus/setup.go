@@ -68,7 +68,7 @@ func setup(s *chain.Setup) error {
 		return err
 	}
 	p := &Prometheus{env: s.Env}
-	p.traffic.Store(&[]counts{})
+	p.traffic.Store(&[]*counts{})
 	for i, n := range s.Block.Names {
 		p.zones = append(p.zones, zone{n, s.Block.Zones[i]})
 	}
