@@ -192,15 +192,21 @@ func (l *Loop) tasks() bool {
 	return len(l.taken) > 0
 }
 
-// tryHot reads the sockets that were busy in the last turn: under load epoll has nothing to tell.
+// tryHot reads the sockets that were busy in the last turn: under load epoll has nothing to tell. A source may remove
+// itself and others while it is read, which leaves their places empty.
 func (l *Loop) tryHot() bool {
 	if len(l.hot) == 0 {
 		return false
 	}
 	l.Tick()
+	for i := range l.hot {
+		if s := l.hot[i]; s != nil && !s.Ready(l, true, false) {
+			l.hot[i] = nil
+		}
+	}
 	keep := l.hot[:0]
 	for _, s := range l.hot {
-		if s.Ready(l, true, false) {
+		if s != nil {
 			keep = append(keep, s)
 		}
 	}
@@ -222,7 +228,7 @@ func (l *Loop) isHot(s Source) bool {
 func (l *Loop) forget(s Source) {
 	for i, h := range l.hot {
 		if h == s {
-			l.hot = append(l.hot[:i:i], l.hot[i+1:]...)
+			l.hot[i] = nil
 			return
 		}
 	}

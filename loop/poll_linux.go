@@ -12,8 +12,16 @@ import (
 // poller is an epoll instance with an eventfd to end its wait.
 type poller struct {
 	ep, event int
-	sources   []Source // by file descriptor
+	sources   []registered // by file descriptor
+	given     int32        // registrations so far
 	events    [64]unix.EpollEvent
+}
+
+// registered is a source and the number of its registration. Events carry the number too, so that one which was waiting
+// when its file was removed is not taken for the next file of that descriptor.
+type registered struct {
+	s      Source
+	number int32
 }
 
 func (p *poller) open() error {
@@ -55,26 +63,27 @@ func interest(write bool) uint32 {
 // keeps the file and must Remove it before closing it.
 func (l *Loop) Add(fd int, s Source, write bool) error {
 	p := &l.poll
-	for len(p.sources) <= fd {
-		p.sources = append(p.sources, nil)
-	}
-	ev := unix.EpollEvent{Events: interest(write), Fd: int32(fd)}
+	p.given++
+	ev := unix.EpollEvent{Events: interest(write), Fd: int32(fd), Pad: p.given}
 	if err := unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
 		return fmt.Errorf("epoll_ctl: %w", err)
 	}
-	p.sources[fd] = s
+	for len(p.sources) <= fd {
+		p.sources = append(p.sources, registered{})
+	}
+	p.sources[fd] = registered{s, p.given}
 	return nil
 }
 
 // Watch says whether a registered file is also watched for being writable.
 func (l *Loop) Watch(fd int, write bool) {
-	ev := unix.EpollEvent{Events: interest(write), Fd: int32(fd)}
+	ev := unix.EpollEvent{Events: interest(write), Fd: int32(fd), Pad: l.poll.sources[fd].number}
 	_ = unix.EpollCtl(l.poll.ep, unix.EPOLL_CTL_MOD, fd, &ev) // a file that is registered can be modified
 }
 
 // Pause stops watching a file for being read, so that its peer has to wait, until Watch is called.
 func (l *Loop) Pause(fd int, write bool) {
-	ev := unix.EpollEvent{Fd: int32(fd)}
+	ev := unix.EpollEvent{Fd: int32(fd), Pad: l.poll.sources[fd].number}
 	if write {
 		ev.Events = unix.EPOLLOUT
 	}
@@ -83,10 +92,10 @@ func (l *Loop) Pause(fd int, write bool) {
 
 // Remove takes a file out.
 func (l *Loop) Remove(fd int) {
-	if s := l.poll.sources[fd]; s != nil {
+	if s := l.poll.sources[fd].s; s != nil {
 		l.forget(s)
 	}
-	l.poll.sources[fd] = nil
+	l.poll.sources[fd] = registered{}
 	var ev unix.EpollEvent
 	_ = unix.EpollCtl(l.poll.ep, unix.EPOLL_CTL_DEL, fd, &ev)
 }
@@ -116,14 +125,14 @@ func (p *poller) wait(l *Loop, timeout time.Duration, raw bool) (n int, interrup
 			_, _, _ = unix.RawSyscall(unix.SYS_READ, uintptr(p.event), uintptr(unsafe.Pointer(&b[0])), 8)
 			continue
 		}
-		s := p.sources[ev.Fd]
-		if s == nil { // removed by an earlier event of this wait
+		s := p.sources[ev.Fd].s
+		if s == nil || p.sources[ev.Fd].number != ev.Pad { // removed by an earlier event of this wait
 			continue
 		}
 		failed := ev.Events&(unix.EPOLLERR|unix.EPOLLHUP) != 0
 		readable := failed || ev.Events&(unix.EPOLLIN|unix.EPOLLRDHUP) != 0
 		writable := failed || ev.Events&unix.EPOLLOUT != 0
-		if s.Ready(l, readable, writable) && !l.isHot(s) {
+		if s.Ready(l, readable, writable) && p.sources[ev.Fd].number == ev.Pad && !l.isHot(s) {
 			l.hot = append(l.hot, s)
 		}
 	}
