@@ -125,6 +125,8 @@ type Config struct {
 	// ReloadEvery and ReloadJitter are the reload directive's; 0 without one.
 	ReloadEvery, ReloadJitter time.Duration
 	Warnings                  []corefile.Warning
+	// Echoed are EDNS options that replies give back unchanged, besides those that every reply does.
+	Echoed map[uint16]bool
 	// AnyClass is set by a directive that answers other classes than IN: forward, chaos.
 	anyClass map[*Block]bool
 	shared   map[string]any
@@ -190,6 +192,14 @@ func (s *Setup) AnyClass() {
 		s.Block.Config.anyClass = map[*Block]bool{}
 	}
 	s.Block.Config.anyClass[s.Block] = true
+}
+
+// EchoOption makes replies give an EDNS option of their queries back unchanged.
+func (s *Setup) EchoOption(code uint16) {
+	if s.Block.Config.Echoed == nil {
+		s.Block.Config.Echoed = map[uint16]bool{}
+	}
+	s.Block.Config.Echoed[code] = true
 }
 
 // Provide makes metadata available under a name like "kubernetes/service"; f is called when somebody reads it.
