@@ -143,3 +143,54 @@ func (p *Permutation) Write(dst *Reply) error {
 	}
 	return nil
 }
+
+// Addresses are the records of an answer section that holds nothing but addresses of one type and owner, each as long as
+// the other: the answer of a Service. They refer to the message and are valid until it changes in any other way.
+type Addresses struct {
+	b      []byte // the whole section
+	stride int    // octets of a record
+}
+
+// Addresses gives the answer section's records, none when it is of another kind.
+func (m *Reply) Addresses() Addresses {
+	start := HeaderSize + m.qname + 4
+	count := m.Count(Answer)
+	if count == 0 || start+12 > len(m.b) {
+		return Addresses{}
+	}
+	var stride int
+	switch binary.BigEndian.Uint32(m.b[start+2:]) { // type and class
+	case uint32(TypeA)<<16 | uint32(ClassIN):
+		stride = 12 + 4
+	case uint32(TypeAAAA)<<16 | uint32(ClassIN):
+		stride = 12 + 16
+	}
+	if stride == 0 || start+count*stride > len(m.b) || m.b[start] < 0xC0 {
+		return Addresses{}
+	}
+	b := m.b[start : start+count*stride]
+	head := binary.BigEndian.Uint64(b) &^ 0xFFFF // owner, type, class
+	for at := 0; at < len(b); at += stride {
+		if binary.BigEndian.Uint64(b[at:])&^0xFFFF != head || int(binary.BigEndian.Uint16(b[at+10:])) != stride-12 {
+			return Addresses{}
+		}
+	}
+	return Addresses{b, stride}
+}
+
+// Len is their number.
+func (a Addresses) Len() int {
+	if a.stride == 0 {
+		return 0
+	}
+	return len(a.b) / a.stride
+}
+
+// Swap lets two of them change places within the message.
+func (a Addresses) Swap(i, j int) {
+	var kept [12 + 16]byte
+	x, y := a.b[i*a.stride:(i+1)*a.stride], a.b[j*a.stride:(j+1)*a.stride]
+	copy(kept[:], x)
+	copy(x, y)
+	copy(y, kept[:a.stride])
+}

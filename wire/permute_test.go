@@ -144,3 +144,47 @@ func TestPermutationDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+func TestAddresses(t *testing.T) {
+	var r Request
+	name, other := MustName("www.example.org."), MustName("example.org.")
+	r.SetQuestion(name, TypeA)
+	for _, c := range []struct {
+		name string
+		make func(m *Reply)
+		want int
+	}{
+		{"none", func(m *Reply) {}, 0},
+		{"A", func(m *Reply) { m.AppendOwnData(Answer, TypeA, 5, []byte("aaaabbbbcccc"), 4) }, 3},
+		{"AAAA", func(m *Reply) { m.AppendOwnData(Answer, TypeAAAA, 5, make([]byte, 32), 16) }, 2},
+		{"both", func(m *Reply) {
+			m.AppendOwnData(Answer, TypeA, 5, []byte("aaaabbbbcccc"), 4)
+			m.AppendOwnData(Answer, TypeAAAA, 5, make([]byte, 16), 16)
+		}, 0},
+		{"two owners", func(m *Reply) {
+			m.Append(Answer, name, TypeA, ClassIN, 5, make([]byte, 4))
+			m.Append(Answer, other, TypeA, ClassIN, 5, make([]byte, 4))
+		}, 0},
+		{"a CNAME first", func(m *Reply) {
+			m.AppendName(Answer, name, TypeCNAME, 5, other)
+			m.Append(Answer, other, TypeA, ClassIN, 5, make([]byte, 4))
+		}, 0},
+		{"an odd size", func(m *Reply) { m.AppendOwnData(Answer, TypeA, 5, make([]byte, 10), 5) }, 0},
+		{"another owner, in full", func(m *Reply) { m.Append(Answer, MustName("x."), TypeA, ClassIN, 5, make([]byte, 4)) }, 0},
+	} {
+		var m Reply
+		m.Begin(&r, NoError, 0)
+		c.make(&m)
+		if got := m.Addresses().Len(); got != c.want {
+			t.Errorf("%s: %d addresses, want %d", c.name, got, c.want)
+		}
+	}
+	var m Reply
+	m.Begin(&r, NoError, 0)
+	m.AppendOwnData(Answer, TypeA, 5, []byte("aaaabbbbcccc"), 4)
+	before := texts(t, &m, Answer)
+	m.Addresses().Swap(0, 2)
+	if got := fmt.Sprint(texts(t, &m, Answer)); got != fmt.Sprint([]string{before[2], before[1], before[0]}) {
+		t.Errorf("after the swap: %s", got)
+	}
+}
