@@ -5,6 +5,7 @@ package chaintest
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -34,6 +35,7 @@ type Bench struct {
 	Config *chain.Config
 	Worker *chain.Worker
 	Log    *Log
+	Client netip.AddrPort // who asks when a query does not say
 
 	t      testing.TB
 	now    time.Duration
@@ -64,7 +66,8 @@ func (l *Log) String() string {
 // Build makes a bench, or gives the error that the Corefile was refused with.
 func Build(t testing.TB, text string, opt Options) (*Bench, error) {
 	t.Helper()
-	b := &Bench{t: t, Log: &Log{}, routes: map[string]*chain.Chain{}, Config: &chain.Config{}}
+	b := &Bench{t: t, Log: &Log{}, routes: map[string]*chain.Chain{}, Config: &chain.Config{},
+		Client: netip.MustParseAddrPort("10.240.0.1:40212")}
 	if opt.Files == nil {
 		opt.Files = corefile.OS()
 	}
@@ -182,7 +185,7 @@ func (b *Bench) Until(what string, ok func() bool) {
 // Query is a question and where it comes from.
 type Query struct {
 	Msg    *dns.Msg
-	Client netip.AddrPort // 10.240.0.1:40212 when not valid
+	Client netip.AddrPort // the bench's when not valid
 	Proto  chain.Proto    // UDP when zero
 	Socket any            // a chain.Streamer, for transfers
 	OnEnd  func(q *chain.Query, out chain.Outcome)
@@ -207,7 +210,7 @@ func (b *Bench) Do(x Query) *dns.Msg {
 	}
 	q.Client, q.Proto, q.Back.Socket = x.Client, x.Proto, x.Socket
 	if !q.Client.IsValid() {
-		q.Client = netip.MustParseAddrPort("10.240.0.1:40212")
+		q.Client = b.Client
 	}
 	q.Local = netip.MustParseAddrPort("127.0.0.1:53")
 	if q.Proto == 0 {
@@ -251,6 +254,7 @@ func (s *sink) Finish(q *chain.Query, out chain.Outcome) {
 	case chain.Failed:
 		q.Reply.Begin(&q.Request, q.Rcode, 0)
 	}
+	s.b.fitter.Echo = func(code uint16) bool { return s.b.Config.Echoed[code] }
 	packet := s.b.fitter.Append(nil, &q.Reply, &q.Request, q.Limit(), 0)
 	m := new(dns.Msg)
 	if err := m.Unpack(packet); err != nil {
@@ -260,7 +264,7 @@ func (s *sink) Finish(q *chain.Query, out chain.Outcome) {
 	s.reply = m
 }
 
-// Text writes a reply as a golden file holds it: code, flags, and the sections' records in their order.
+// Text writes a reply as a golden file holds it: code, flags, the sections' records in their order, EDNS options.
 func Text(m *dns.Msg) string {
 	if m == nil {
 		return "no reply\n"
@@ -284,7 +288,25 @@ func Text(m *dns.Msg) string {
 			}
 		}
 	}
+	if o := m.IsEdns0(); o != nil {
+		writeOptions(&b, o)
+	}
 	return b.String()
+}
+
+// writeOptions writes each EDNS option as "opt CODE:HEX".
+func writeOptions(b *strings.Builder, o *dns.OPT) {
+	packet := make([]byte, wire.MaxMessage)
+	n, err := dns.PackRR(o, packet, 0, nil, false)
+	if err != nil {
+		b.WriteString("opt " + err.Error() + "\n")
+		return
+	}
+	for list := packet[11:n]; len(list) > 0; {
+		code, data, rest := wire.NextOption(list)
+		fmt.Fprintf(b, "opt %d:%x\n", code, data)
+		list = rest
+	}
 }
 
 // ExpectNoAllocation fails the test when walking the query to its reply allocates, once the buffers are warm.

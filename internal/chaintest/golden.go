@@ -1,15 +1,17 @@
 package chaintest
 
 import (
+	"encoding/hex"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
 )
 
-// Golden asks the questions of a golden file and holds every reply against what stands there: "? NAME TYPE [do]", then
-// what Text makes of the reply, then an empty line. The files were recorded from CoreDNS 1.14.7.
+// Golden asks the questions of a golden file and holds every reply against what stands there: "? NAME TYPE [do]
+// [CODE:HEX]...", the last being EDNS options, then what Text makes of the reply, then an empty line. The files were recorded from CoreDNS 1.14.7.
 func (b *Bench) Golden(t *testing.T, path string) {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -37,8 +39,21 @@ func question(t testing.TB, line string) *dns.Msg {
 		t.Fatalf("%q: %v", line, err)
 	}
 	m := new(dns.Msg).SetQuestion(f[1], rr.(*dns.NSEC).TypeBitMap[0])
-	if len(f) > 3 {
-		m.SetEdns0(65000, true)
+	for _, word := range f[3:] {
+		if m.IsEdns0() == nil {
+			m.SetEdns0(65000, word == "do")
+		}
+		if code, data, ok := strings.Cut(word, ":"); ok {
+			n, err := strconv.ParseUint(code, 10, 16)
+			if err != nil {
+				t.Fatalf("%q: %v", line, err)
+			}
+			b, err := hex.DecodeString(data)
+			if err != nil {
+				t.Fatalf("%q: %v", line, err)
+			}
+			m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_LOCAL{Code: uint16(n), Data: b})
+		}
 	}
 	return m
 }
