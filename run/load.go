@@ -96,7 +96,7 @@ func served(k corefile.Key) error {
 // listeners enters the block into the tables of its listeners.
 func (c *Built) listeners(b *chain.Block, seen *overlap) error {
 	hosts := b.Bind
-	if len(hosts) == 0 {
+	if hosts == nil { // a bind that leaves no address is something else
 		hosts = []chain.Bound{{}}
 	}
 	for _, k := range b.Keys {
@@ -260,7 +260,7 @@ func (i *instance) banner() string {
 			if k.Transport != corefile.TransportDNS {
 				prefix = k.Transport + "://"
 			}
-			if len(block.Bind) == 0 {
+			if block.Bind == nil {
 				fmt.Fprintf(&b, "%s%s:%s\n", prefix, k.Zone, k.Port)
 			}
 			for _, h := range block.Bind {
