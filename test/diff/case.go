@@ -19,7 +19,7 @@ import (
 type testCase struct {
 	name     string
 	files    []txtar.File // everything but the script: copied into each server's folder
-	loads    []string     // files under load/, each started on its own
+	loads    []load       // Corefiles that are only started
 	steps    []step
 	running  bool          // TTLs count down: they may differ by a second
 	wait     time.Duration // how long an answer may take
@@ -75,7 +75,10 @@ func parseCase(name string, b []byte) (*testCase, error) {
 			corefile = true
 			c.running = c.running || bytes.Contains(f.Data, []byte("cache"))
 		case strings.HasPrefix(f.Name, "load/"):
-			c.loads = append(c.loads, f.Name)
+			c.loads = append(c.loads, load{name: strings.TrimPrefix(f.Name, "load/"), path: f.Name})
+		case f.Name == "loads":
+			c.snippets(f.Data)
+			continue
 		}
 		if slices.ContainsFunc(c.files, func(g txtar.File) bool { return g.Name == f.Name }) {
 			return nil, fmt.Errorf("file %s stands in it twice", f.Name)
@@ -89,6 +92,25 @@ func parseCase(name string, b []byte) (*testCase, error) {
 		return nil, errors.New("neither a Corefile nor one under load/")
 	}
 	return c, nil
+}
+
+// load is a Corefile that is started by itself, to see whether it loads.
+type load struct {
+	name string // how reports call it
+	path string
+}
+
+// snippets makes a Corefile with one block of every line; \n ends a line of it.
+func (c *testCase) snippets(b []byte) {
+	for line := range strings.Lines(string(b)) {
+		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+			continue
+		}
+		l := load{name: line, path: fmt.Sprintf("load/line%d", len(c.loads))}
+		text := ".:{$PORT} {\n    " + strings.ReplaceAll(line, `\n`, "\n    ") + "\n}\n"
+		c.loads = append(c.loads, l)
+		c.files = append(c.files, txtar.File{Name: l.path, Data: []byte(text)})
+	}
 }
 
 // script reads the steps. A line that holds " ; " is a rule of questions.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -105,10 +106,10 @@ func (r *run) closeAll() {
 }
 
 func (r *run) all(ctx context.Context, root string) error {
-	for _, conf := range r.loads {
+	for _, l := range r.loads {
 		r.result.corefiles++
-		if err := r.load(ctx, root, conf, true); err != nil {
-			return fmt.Errorf("%s: %w", conf, err)
+		if err := r.load(ctx, root, l, true); err != nil {
+			return fmt.Errorf("load %s: %w", l.name, err)
 		}
 	}
 	if len(r.steps) == 0 {
@@ -121,7 +122,7 @@ func (r *run) all(ctx context.Context, root string) error {
 	}
 	r.norm.running = r.running
 	r.norm.kubernetes = bytes.Contains(corefile, []byte("kubernetes"))
-	if err := r.load(ctx, root, "Corefile", false); err != nil || r.servers[0] == nil {
+	if err := r.load(ctx, root, load{"Corefile", "Corefile"}, false); err != nil || r.servers[0] == nil {
 		return err
 	}
 	for _, s := range r.steps {
@@ -136,10 +137,10 @@ func (r *run) all(ctx context.Context, root string) error {
 }
 
 // load starts both servers and compares whether they serve. With brief they are stopped again.
-func (r *run) load(ctx context.Context, root, conf string, brief bool) error {
+func (r *run) load(ctx context.Context, root string, l load, brief bool) error {
 	var serves pair[bool]
 	for i, binary := range []string{r.o.coredns, r.o.godwit} {
-		p, err := start(ctx, binary, filepath.Join(root, []string{"coredns", "godwit"}[i]), conf, r.norm.variables[i])
+		p, err := start(ctx, binary, filepath.Join(root, []string{"coredns", "godwit"}[i]), l.path, r.norm.variables[i])
 		if err != nil {
 			return err
 		}
@@ -154,9 +155,9 @@ func (r *run) load(ctx context.Context, root, conf string, brief bool) error {
 	a, b := r.servers[0], r.servers[1]
 	switch {
 	case serves[0] != serves[1]:
-		r.differ("load "+conf, fmt.Sprintf("  CoreDNS serves: %v, Godwit serves: %v\n%s\n%s", serves[0], serves[1], indent(a.out.String()), indent(b.out.String())))
+		r.differ("load "+l.name, fmt.Sprintf("  CoreDNS serves: %v, Godwit serves: %v\n%s\n%s", serves[0], serves[1], indent(a.out.String()), indent(b.out.String())))
 	case !serves[0] && a.code != b.code:
-		r.differ("load "+conf, fmt.Sprintf("  exit codes %d and %d", a.code, b.code))
+		r.differ("load "+l.name, fmt.Sprintf("  exit codes %d and %d", a.code, b.code))
 	case !serves[0] && !brief:
 		return fmt.Errorf("the Corefile does not load:\n%s", indent(a.out.String()))
 	}
@@ -263,7 +264,7 @@ func (r *run) signal(s *step) error {
 		return fmt.Errorf("no signal %s among %v", s.args[0], slices.Sorted(maps.Keys(known)))
 	}
 	for _, p := range r.servers {
-		if err := p.cmd.Process.Signal(sig); err != nil {
+		if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			return err
 		}
 	}
