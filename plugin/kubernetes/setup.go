@@ -158,7 +158,7 @@ func (k *Kubernetes) attach(s *chain.Setup) error {
 	c.Multicluster = len(k.cfg.Multicluster) > 0
 	c.Zones = k.cfg.Zonal
 	key := fmt.Sprintf("kubernetes %+v", c)
-	c.UserAgent = fmt.Sprintf("godwit/%s (%s/%s)", s.Env.Version, runtime.GOOS, runtime.GOARCH)
+	c.UserAgent = userAgent(s.Env.Version)
 	c.Log, c.Wall = s.Env.Log, s.Env.Wall
 	sh := s.Shared(key, func() any {
 		c.Observe = observer(s.Env)
@@ -185,6 +185,13 @@ func (k *Kubernetes) attach(s *chain.Setup) error {
 	})
 	s.Handler(k)
 	return nil
+}
+
+// userAgent is how the API server's audit log knows this program. Of the version's text only the number in its first line
+// can stand in a header.
+func userAgent(version string) string {
+	first, _, _ := strings.Cut(version, "\n")
+	return fmt.Sprintf("godwit/%s (%s/%s)", strings.TrimPrefix(first, "Godwit-"), runtime.GOOS, runtime.GOARCH)
 }
 
 // wait holds the start back until the cluster has been read, or for the start timeout.
