@@ -11,4 +11,9 @@ func TestList(t *testing.T) { testCluster(t, false) }
 func testCluster(t *testing.T, streaming bool) {
 	plane := startPlane(t, streaming)
 	t.Run("records", func(t *testing.T) { testRecords(t, plane) })
+	t.Run("outage", func(t *testing.T) { testOutage(t, plane) })
+	t.Run("expired", func(t *testing.T) { testExpired(t, plane) })
+	t.Run("forbidden", func(t *testing.T) { testForbidden(t, plane) })
+	t.Run("forbidden at the start", func(t *testing.T) { testForbiddenStart(t, plane) })
+	t.Run("away", func(t *testing.T) { testAway(t, plane) })
 }
