@@ -73,8 +73,9 @@ type Block struct {
 	View string
 	// Filters decide whether the block takes a query; all must agree.
 	Filters []func(q *Query) bool
-	// HasMetadata says that the block has the metadata directive.
-	HasMetadata bool
+	// HasMetadata says that the block has the metadata directive. Queries for names outside of MetadataZones have none.
+	HasMetadata   bool
+	MetadataZones []wire.Name
 	Config      *Config
 
 	slots    int
@@ -85,7 +86,7 @@ type Block struct {
 
 // Listen is how a block's listeners are made.
 type Listen struct {
-	Bind    []Bound // empty: all addresses
+	Bind    []Bound // nil: all addresses; empty: none
 	TLS     *tls.Config
 	Timeout Timeouts
 	Sockets int // multisocket: at least that many sockets for an address; 0 is as many as loops
@@ -234,7 +235,14 @@ func (b *Block) Metadata(name string) func(q *Query) string {
 	if !b.HasMetadata || b.metadata[name] == nil {
 		return nil
 	}
-	return func(q *Query) string { return b.metadata[name](q) } // found late: a directive may stand in for another's
+	return func(q *Query) string {
+		for _, z := range b.MetadataZones {
+			if q.OriginalName().Under(z) {
+				return b.metadata[name](q) // found late: a directive may stand in for another's
+			}
+		}
+		return ""
+	}
 }
 
 // Provided gives what a name means so far, for a directive that stands in for it.
