@@ -23,7 +23,7 @@ var answers = chain.Spec{Name: "answers", New: func(s *chain.Setup) error {
 }}
 
 var meta = chain.Spec{Name: "metadata", New: func(s *chain.Setup) error {
-	s.Block.HasMetadata = true
+	s.Block.HasMetadata, s.Block.MetadataZones = true, []wire.Name{wire.MustName("nodata."), wire.MustName("x.")}
 	return nil
 }}
 
@@ -105,6 +105,7 @@ func TestFormats(t *testing.T) {
 		{`log . "{type}{nothing} } { {local} {>opcode}"`, "a.", "A{nothing} } { 127.0.0.1 0"},
 		{`log . "{/answers/colour} {/log/type} {/log/class}"`, "a.", "- - -"},
 		{"metadata\n" + `log . "{/answers/colour} {/answers/size} {/log/type} {/log/class}"`, "nodata.", "blue - NODATA denial"},
+		{"metadata\n" + `log . "{/answers/colour} {/log/type}"`, "nodata.y.", "- NODATA"},
 		{"metadata\n" + `log . "{/log/type}"`, "delegation.x.", "DELEGATION"},
 		{"log x. \"first {name}\"\nlog . \"second {name}\"", "a.x.", "first a.x."},
 		{"log x. \"first {name}\"\nlog . \"second {name}\"", "a.xx.", "second a.xx."},

@@ -94,5 +94,10 @@ func metadata(b *chain.Block, name string) func([]byte, *entry) []byte {
 	if read == nil {
 		return func(dst []byte, _ *entry) []byte { return append(dst, empty...) }
 	}
-	return func(dst []byte, e *entry) []byte { return append(dst, read(e.q)...) }
+	return func(dst []byte, e *entry) []byte {
+		if v := read(e.q); v != "" {
+			return append(dst, v...)
+		}
+		return append(dst, empty...)
+	}
 }
