@@ -9,6 +9,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/godwit-dns/godwit/corefile"
@@ -73,7 +74,8 @@ type Block struct {
 	View string
 	// Filters decide whether the block takes a query; all must agree.
 	Filters []func(q *Query) bool
-	// HasMetadata says that the block has the metadata directive. Queries for names outside of MetadataZones have none.
+	// HasMetadata says that the block has the metadata directive. Queries for names outside of MetadataZones,
+	// which is nil for all, have none.
 	HasMetadata   bool
 	MetadataZones []wire.Name
 	Config      *Config
@@ -236,12 +238,10 @@ func (b *Block) Metadata(name string) func(q *Query) string {
 		return nil
 	}
 	return func(q *Query) string {
-		for _, z := range b.MetadataZones {
-			if q.OriginalName().Under(z) {
-				return b.metadata[name](q) // found late: a directive may stand in for another's
-			}
+		if b.MetadataZones != nil && !slices.ContainsFunc(b.MetadataZones, q.OriginalName().Under) {
+			return ""
 		}
-		return ""
+		return b.metadata[name](q) // found late: a directive may stand in for another's
 	}
 }
 
