@@ -78,7 +78,7 @@ type Block struct {
 	// which is nil for all, have none.
 	HasMetadata   bool
 	MetadataZones []wire.Name
-	Config      *Config
+	Config        *Config
 
 	slots    int
 	chain    *Chain
