@@ -56,6 +56,7 @@ func (r *run) metrics(s *step) error {
 	if len(s.args) > 0 {
 		port = s.args[0]
 	}
+	time.Sleep(300 * time.Millisecond) // the last answer is counted when it has left
 	var lines pair[[]string]
 	for i := range lines {
 		_, body, err := r.get(i, port, "/metrics")

@@ -115,7 +115,12 @@ func start(ctx context.Context, binary, dir, conf string, variables map[string]s
 func (p *process) loaded(limit time.Duration) (bool, error) {
 	select {
 	case <-p.out.banner:
-		return true, nil
+		select { // one without listeners says that it serves, and ends
+		case <-p.exited:
+			return false, nil
+		case <-time.After(60 * time.Millisecond):
+			return true, nil
+		}
 	case <-p.exited:
 		return false, nil
 	case <-time.After(limit):
