@@ -4,18 +4,27 @@ package plugin
 
 import (
 	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/plugin/bind"
+	"github.com/godwit-dns/godwit/plugin/bufsize"
 	"github.com/godwit-dns/godwit/plugin/cache"
+	"github.com/godwit-dns/godwit/plugin/debug"
 	"github.com/godwit-dns/godwit/plugin/errors"
 	"github.com/godwit-dns/godwit/plugin/file"
 	"github.com/godwit-dns/godwit/plugin/forward"
 	"github.com/godwit-dns/godwit/plugin/health"
 	"github.com/godwit-dns/godwit/plugin/hosts"
 	"github.com/godwit-dns/godwit/plugin/kubernetes"
+	"github.com/godwit-dns/godwit/plugin/loadbalance"
+	"github.com/godwit-dns/godwit/plugin/local"
 	"github.com/godwit-dns/godwit/plugin/log"
+	"github.com/godwit-dns/godwit/plugin/loop"
+	"github.com/godwit-dns/godwit/plugin/metadata"
 	"github.com/godwit-dns/godwit/plugin/prometheus"
 	"github.com/godwit-dns/godwit/plugin/ready"
 	"github.com/godwit-dns/godwit/plugin/reload"
+	"github.com/godwit-dns/godwit/plugin/rewrite"
 	"github.com/godwit-dns/godwit/plugin/root"
+	"github.com/godwit-dns/godwit/plugin/template"
 	"github.com/godwit-dns/godwit/plugin/transfer"
 	"github.com/godwit-dns/godwit/plugin/whoami"
 )
@@ -25,17 +34,26 @@ import (
 func All() []chain.Spec {
 	return []chain.Spec{
 		root.Spec,
+		metadata.Spec,
 		reload.Spec,
+		bufsize.Spec,
+		bind.Spec,
+		debug.Spec,
 		ready.Spec,
 		health.Spec,
 		prometheus.Spec,
 		errors.Spec,
 		log.Spec,
+		local.Spec,
+		loadbalance.Spec,
+		rewrite.Spec,
 		cache.Spec,
+		template.Spec,
 		transfer.Spec,
 		hosts.Spec,
 		kubernetes.Spec,
 		file.Spec,
+		loop.Spec,
 		forward.Spec,
 		forward.Proxy,
 		whoami.Spec,
