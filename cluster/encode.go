@@ -38,14 +38,14 @@ func appendMeta(dst []byte, namespace, name string, version uint64, labels ...st
 	return appendField(dst, 1, string(m))
 }
 
-func appendPorts(dst []byte, num int, ports string, empty int32) []byte {
+func appendPorts(dst []byte, num int, ports string) []byte {
+	if ports == string(appendPort(nil, nil, nil, noPort)) {
+		return dst // stands for no ports
+	}
 	for p := (portText{ports}); ; {
 		number, protocol, name, ok := p.next()
 		if !ok {
 			return dst
-		}
-		if number == noPort && protocol == "" && name == "" && empty == noPort {
-			continue // stands for no ports
 		}
 		b := appendText(appendText(nil, 1, name), 2, protocol)
 		if number != noPort {
@@ -59,7 +59,7 @@ func appendPorts(dst []byte, num int, ports string, empty int32) []byte {
 func encodeService(dst []byte, e *entry) []byte {
 	f := e.facts
 	dst = appendMeta(dst, e.namespace, e.name, f.version)
-	spec := appendPorts(nil, 1, f.ports, noPort)
+	spec := appendPorts(nil, 1, f.ports)
 	switch {
 	case f.kind == ExternalName:
 		spec = appendText(appendText(spec, 4, "ExternalName"), 10, f.targetText)
@@ -89,7 +89,7 @@ func encodeSlice(dst []byte, name string, e *sliceEntry) []byte {
 		b = appendText(b, 7, s.zone(i))
 		dst = appendField(dst, 2, string(b))
 	}
-	return appendPorts(dst, 3, s.ports, noPort)
+	return appendPorts(dst, 3, s.ports)
 }
 
 // dotted is the text of wire labels.

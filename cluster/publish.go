@@ -6,8 +6,11 @@ import (
 )
 
 const (
-	// publishEvery is the shortest time between two publications: what arrives meanwhile is published together.
+	// publishEvery is the longest pause between two publications: what arrives meanwhile is published together. A
+	// publication that was short is followed by none, because a timer of an idle process is late by up to a millisecond.
 	publishEvery = 500 * time.Microsecond
+	// shortPass is how long a publication may take and still be short.
+	shortPass = 100 * time.Microsecond
 	// publishEveryLoading is the same until everything has been read once, when each Service changes many times.
 	publishEveryLoading = 20 * time.Millisecond
 	// restAfterBuild times its duration is how long a Service that was rebuilt is left alone.
@@ -27,12 +30,14 @@ func (s *store) publisher(ctx context.Context) {
 		case <-s.kick:
 		case <-timer.C:
 		}
-		wait := s.publish()
-		pause := publishEvery
+		begin := time.Now()
+		timer.Reset(s.publish())
+		pause := min(time.Since(begin), publishEvery)
 		if !s.isLive() {
 			pause = publishEveryLoading
+		} else if pause < shortPass {
+			continue
 		}
-		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return

@@ -188,7 +188,8 @@ type serviceBuilder struct {
 	seed  maphash.Seed
 	eps   []endpoint
 	keys  []uint64
-	addrs []netip.Addr
+	other []uint64
+	set   []uint32
 	buf   []byte
 }
 
@@ -206,13 +207,9 @@ func (b *serviceBuilder) build(e *entry) *Service {
 	b.gather(s, e)
 	b.sort(s)
 	if s.Kind == Headless {
-		b.addrs = b.addrs[:0]
-		for i := range s.eps {
-			b.addrs = append(b.addrs, s.address(&s.eps[i]))
-		}
-		s.v4, s.v6 = b.pack(b.addrs)
+		b.packEndpoints(s)
 	} else {
-		s.v4, s.v6 = b.pack(append(b.addrs[:0], s.ips...))
+		s.packOwn()
 	}
 	return s
 }
@@ -228,28 +225,25 @@ func (b *serviceBuilder) gather(s *Service, e *entry) {
 		g := s.groupOf(f.ports)
 		s.groups[g].count += uint32(len(f.addrs))
 		for i := range f.addrs {
-			p := f.addrs[i]
-			ep := endpoint{addr: p.addr, group: uint16(g)}
+			p := &f.addrs[i]
+			ep := endpoint{addr: p.addr, hash: p.hash, group: uint16(g)}
 			if p.v6 {
 				ep.group |= groupV6
 				ep.addr = uint32(len(s.wide) / 16)
 				s.wide = append(s.wide, f.wide[p.addr*16:p.addr*16+16]...)
 			}
-			if z := f.zone(i); z != "" {
-				ep.zone = s.zoneNumber(z)
+			if p.zone > 0 {
+				ep.zone = s.zoneNumber(f.zones[p.zone-1])
 			}
 			labels := f.labels(i)
 			if e.imported {
 				labels = b.imported(f, i)
+				ep.hash = hashLabels(b.seed, labels)
 			}
 			if labels != nil {
 				ep.name = uint32(len(s.names)) + 1
 				s.names = append(append(s.names, byte(len(labels))), labels...)
-			} else {
-				labels = f.AppendLabels(b.buf[:0], i)
-				b.buf = labels
 			}
-			ep.hash = hashLabels(b.seed, labels)
 			b.eps = append(b.eps, ep)
 		}
 	}
@@ -299,7 +293,7 @@ func (b *serviceBuilder) sort(s *Service) {
 	for i := range b.eps {
 		b.keys = append(b.keys, uint64(b.eps[i].hash)<<32|uint64(i))
 	}
-	slices.Sort(b.keys)
+	b.keys, b.other = sortByHash(b.keys, b.other)
 	s.eps = make([]endpoint, len(b.eps))
 	for i, k := range b.keys {
 		s.eps[i] = b.eps[uint32(k)]
@@ -321,35 +315,97 @@ func (b *serviceBuilder) sort(s *Service) {
 	}
 }
 
-// pack writes each address once: in the given order when none repeats, else sorted.
-func (b *serviceBuilder) pack(addrs []netip.Addr) (v4, v6 []byte) {
-	n := len(addrs)
-	sorted := append(addrs, addrs...)[n:]
-	b.addrs = addrs[:0]
-	slices.SortFunc(sorted, netip.Addr.Compare)
-	if once := slices.Compact(sorted); len(once) < n {
-		addrs = once
+// sortByHash sorts keys by their upper 32 bits, one octet after the other from the lowest: what sorting costs is what a
+// change of a large Service costs. Both slices may be used again.
+func sortByHash(keys, other []uint64) (sorted, spare []uint64) {
+	if len(keys) < 64 {
+		slices.Sort(keys)
+		return keys, other
 	}
-	wide := 0
-	for _, a := range addrs {
-		if a.Is6() {
-			wide++
+	other = slices.Grow(other[:0], len(keys))[:len(keys)]
+	for shift := 32; shift < 64; shift += 8 {
+		var at [257]uint32
+		for _, k := range keys {
+			at[int(byte(k>>shift))+1]++
+		}
+		for i := 1; i < len(at); i++ {
+			at[i] += at[i-1]
+		}
+		for _, k := range keys {
+			d := &at[byte(k>>shift)]
+			other[*d] = k
+			*d++
+		}
+		keys, other = other, keys
+	}
+	return keys, other
+}
+
+// packEndpoints writes the addresses of all endpoints, each once.
+func (b *serviceBuilder) packEndpoints(s *Service) {
+	wide := len(s.wide) / 16
+	if narrow := len(s.eps) - wide; narrow > 0 {
+		s.v4 = make([]byte, 0, 4*narrow)
+		b.clearSet(narrow)
+	}
+	var seen map[netip.Addr]struct{}
+	if wide > 0 {
+		s.v6 = make([]byte, 0, 16*wide)
+		seen = make(map[netip.Addr]struct{}, wide)
+	}
+	for i := range s.eps {
+		e := &s.eps[i]
+		if e.group&groupV6 == 0 {
+			if b.add(e.addr) {
+				s.v4 = binary.BigEndian.AppendUint32(s.v4, e.addr)
+			}
+			continue
+		}
+		a := s.address(e)
+		if _, ok := seen[a]; !ok {
+			seen[a] = struct{}{}
+			s.v6 = append(s.v6, s.wide[e.addr*16:e.addr*16+16]...)
 		}
 	}
-	if narrow := len(addrs) - wide; narrow > 0 {
-		v4 = make([]byte, 0, 4*narrow)
+}
+
+// clearSet empties the set of IPv4 addresses and makes room for n.
+func (b *serviceBuilder) clearSet(n int) {
+	size := 8
+	for size < 2*n {
+		size *= 2
 	}
-	if wide > 0 {
-		v6 = make([]byte, 0, 16*wide)
+	b.set = slices.Grow(b.set[:0], size)[:size]
+	clear(b.set)
+}
+
+// add puts an IPv4 address into the set and reports whether it was not there. 0.0.0.0 marks a free place; it is no
+// endpoint's address, and would only be repeated if it were.
+func (b *serviceBuilder) add(a uint32) bool {
+	mask := uint32(len(b.set) - 1)
+	for i := a * 0x9E3779B1 >> 7; ; i++ {
+		switch b.set[i&mask] {
+		case a:
+			return a == 0
+		case 0:
+			b.set[i&mask] = a
+			return true
+		}
 	}
-	for _, a := range addrs {
+}
+
+// packOwn writes the Service's own addresses, each once.
+func (s *Service) packOwn() {
+	for i, a := range s.ips {
+		if slices.Contains(s.ips[:i], a) {
+			continue
+		}
 		if a.Is6() {
 			x := a.As16()
-			v6 = append(v6, x[:]...)
+			s.v6 = append(s.v6, x[:]...)
 		} else {
 			x := a.As4()
-			v4 = append(v4, x[:]...)
+			s.v4 = append(s.v4, x[:]...)
 		}
 	}
-	return v4, v6
 }

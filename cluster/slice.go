@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"encoding/binary"
+	"hash/maphash"
 	"net/netip"
 	"slices"
 	"unique"
@@ -23,9 +24,10 @@ type Slice struct {
 	zones []string
 }
 
-// packed is one address in 12 octets.
+// packed is one address in 16 octets.
 type packed struct {
 	addr uint32 // an IPv4 address, or the number of an IPv6 address in wide
+	hash uint32 // of the wire labels of its name
 	name uint32 // 1 + offset of the labels in names, 0 for the dashed address
 	zone uint16 // 1 + number in zones, 0 for none
 	v6   bool
@@ -112,6 +114,7 @@ func (s *Slice) equal(o *Slice) bool {
 
 // sliceBuilder packs slices; its buffers are used again.
 type sliceBuilder struct {
+	seed   maphash.Seed
 	found  []foundAddr
 	buf    []byte
 	ports  []byte
@@ -143,7 +146,10 @@ func (b *sliceBuilder) build(o *object, opt packing) *Slice {
 		s.cluster = intern(o.label(labelSourceCluster))
 	}
 	b.collect(o, opt)
-	slices.SortStableFunc(b.found, func(x, y foundAddr) int { return x.addr.Compare(y.addr) })
+	byAddr := func(x, y foundAddr) int { return x.addr.Compare(y.addr) }
+	if !slices.IsSortedFunc(b.found, byAddr) {
+		slices.SortStableFunc(b.found, byAddr)
+	}
 	s.addrs = make([]packed, len(b.found))
 	names, wide := b.buf[:0], 0
 	for i, f := range b.found {
@@ -175,6 +181,10 @@ func (b *sliceBuilder) build(o *object, opt packing) *Slice {
 		}
 	}
 	clear(b.found)
+	for i := range s.addrs {
+		b.labels = s.AppendLabels(b.labels[:0], i)
+		s.addrs[i].hash = hashLabels(b.seed, b.labels)
+	}
 	return s
 }
 

@@ -104,7 +104,7 @@ func newStore(p packing, o Observer, now func() time.Time) *store {
 		namespaces: map[string]*namespaceEntry{}, services: entries{byKey: map[string]*entry{}}, imports: entries{byKey: map[string]*entry{}, imported: true},
 		slices: map[string]*sliceEntry{}, pods: map[string]*podEntry{},
 	}
-	s.record.seed = s.seed
+	s.record.seed, s.slice.seed = s.seed, s.seed
 	return s
 }
 
