@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// series is one kind of questions within a work.
+type series struct {
+	name string
+	traffic
+	limit  float64 // what Godwit may cost at most, in echoes; 0 for no limit
+	unlike bool    // answers are not compared: they differ by design (an empty zone's, a transfer's)
+}
+
+// group is the servers of a work, started, answering alike and warm.
+type group struct {
+	r       *rig
+	servers []*server
+}
+
+// bring starts the subjects and the echo, on the server's core unless the scene says otherwise. One of Debian's that
+// does not start is left out, and the page says so.
+func (r *rig) bring(ctx context.Context, out *Result, sc scene, probe string, subs ...subject) (*group, error) {
+	g := &group{r: r}
+	cores := sc.cores
+	if cores == "" {
+		cores = serverCore
+	}
+	for _, sub := range append([]subject{r.subjectEcho()}, subs...) {
+		s, err := r.start(ctx, sub, cores, probe)
+		if err != nil && (sub.name == "godwit" || sub.name == "echo" || ctx.Err() != nil) {
+			return nil, err
+		}
+		if err != nil {
+			r.say("left out: %v", err)
+			out.note("%s did not start and is left out.", sub.name)
+			if s != nil {
+				s.child.stop()
+			}
+			continue
+		}
+		g.servers = append(g.servers, s)
+	}
+	return g, nil
+}
+
+// named gives a server of the group.
+func (g *group) named(name string) *server {
+	for _, s := range g.servers {
+		if s.name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// prepare compares the answers of all servers and then asks each everything once, so that what is kept is kept.
+func (g *group) prepare(ctx context.Context, all []series) error {
+	for _, se := range all {
+		if !se.unlike {
+			if err := sameAnswers(ctx, g.servers, se.questions); err != nil {
+				return fmt.Errorf("%s: %w", se.name, err)
+			}
+		}
+		for _, s := range g.servers {
+			warm := se.traffic
+			if !g.fit(s, se) {
+				continue
+			}
+			length := time.Duration(0) // the whole file once
+			if len(se.questions) > 20000 {
+				length = time.Second
+			}
+			if _, err := warm.dnsperf(ctx, s, 20000, length); err != nil {
+				return fmt.Errorf("%s: %s: %w", se.name, s.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// fit reports whether a server takes part in a series: the echo speaks UDP only.
+func (g *group) fit(s *server, se series) bool { return !se.tcp || s.tally == nil }
+
+// measure runs every series at every load, round after round, each round in the opposite order of the last, so that
+// what drifts on the machine falls on all alike: A B B A.
+func (g *group) measure(ctx context.Context, out *Result, all []series, loads []load, length time.Duration) error {
+	for _, se := range all {
+		if se.limit > 0 {
+			out.limit(se.name, se.limit)
+		}
+		for _, l := range loads {
+			for round := range g.r.opt.rounds {
+				order := slices.Clone(g.servers)
+				if round%2 == 1 {
+					slices.Reverse(order)
+				}
+				for _, s := range order {
+					if !g.fit(s, se) {
+						continue
+					}
+					sample, err := se.sample(ctx, s, l, length)
+					if err != nil {
+						return fmt.Errorf("%s at %s: %w", se.name, l, err)
+					}
+					sample.Series, sample.Round = se.name, round
+					out.Samples = append(out.Samples, sample)
+				}
+			}
+			g.r.sayPoint(out, se.name, l)
+		}
+	}
+	return nil
+}
+
+// sayPoint shows what has just been measured.
+func (r *rig) sayPoint(out *Result, name string, l load) {
+	var line strings.Builder
+	seen := map[string][]float64{}
+	var order []string
+	for _, s := range out.Samples {
+		if s.Series == name && s.Load == l.String() {
+			if seen[s.Server] == nil {
+				order = append(order, s.Server)
+			}
+			seen[s.Server] = append(seen[s.Server], s.CPU)
+		}
+	}
+	for _, server := range order {
+		fmt.Fprintf(&line, "  %s %.2f", server, middle(seen[server]))
+	}
+	r.say("%-28s %7s:%s", name, l, line.String())
+}
