@@ -1,0 +1,82 @@
+package minimal
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+
+	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/internal/chaintest"
+	"github.com/godwit-dns/godwit/wire"
+)
+
+var answers = chain.Spec{Name: "answers", New: func(s *chain.Setup) error {
+	s.Handler(answer{})
+	return nil
+}}
+
+// answer does what the first label says.
+type answer struct{}
+
+func (answer) Serve(q *chain.Query) chain.Outcome {
+	soa := &wire.SOA{MName: wire.Root, RName: wire.Root}
+	q.Reply.Begin(&q.Request, wire.NoError, wire.FlagAA)
+	switch string(q.Name().Label()) {
+	case "fail":
+		return q.Fail(wire.ServFail, nil)
+	case "nodata":
+		q.Reply.AppendSOA(wire.Authority, wire.Root, 5, soa)
+	case "delegation":
+		q.Reply.AppendName(wire.Authority, q.Name(), wire.TypeNS, 5, wire.Root)
+	case "nx":
+		q.Reply.SetRcode(wire.NXDomain)
+		q.Reply.AppendSOA(wire.Authority, wire.Root, 5, soa)
+	case "empty":
+	default:
+		q.Reply.AppendOwnData(wire.Answer, wire.TypeA, 5, []byte{1, 2, 3, 4}, 4)
+		q.Reply.AppendName(wire.Authority, q.Name(), wire.TypeNS, 5, q.Name())
+	}
+	q.Reply.AppendOwnData(wire.Additional, wire.TypeA, 5, []byte{5, 6, 7, 8}, 4)
+	q.Reply.SetEDE(22, "x")
+	return chain.Answered
+}
+
+func TestMinimal(t *testing.T) {
+	b := chaintest.New(t, ". {\nminimal\nanswers\n}", chaintest.Options{Specs: []chain.Spec{Spec, answers}})
+	const soa = "ns . 5 IN SOA . . 0 0 0 0 0\n"
+	for name, want := range map[string]string{
+		"a.":          "NOERROR aa\nan a. 5 IN A 1.2.3.4\n",
+		"empty.":      "NOERROR aa\n",
+		"nodata.":     "NOERROR aa\n" + soa + "ar nodata. 5 IN A 5.6.7.8\nopt 15:001678\n",
+		"nx.":         "NXDOMAIN aa\n" + soa + "ar nx. 5 IN A 5.6.7.8\nopt 15:001678\n",
+		"delegation.": "NOERROR aa\nns delegation. 5 IN NS .\nar delegation. 5 IN A 5.6.7.8\nopt 15:001678\n",
+		"fail.":       "SERVFAIL\n",
+	} {
+		m := new(dns.Msg).SetQuestion(name, dns.TypeA)
+		m.SetEdns0(1232, false)
+		reply := b.Do(chaintest.Query{Msg: m})
+		if got := chaintest.Text(reply); got != want {
+			t.Errorf("%s:\n%swant\n%s", name, got, want)
+		}
+		cut := name == "a." || name == "empty." || name == "fail."
+		if o := reply.IsEdns0(); o == nil || (len(o.Option) == 0) != cut {
+			t.Errorf("%s: OPT %v", name, o)
+		}
+	}
+}
+
+func TestMetaIsAnError(t *testing.T) {
+	b := chaintest.New(t, ". {\nminimal\nanswers\n}", chaintest.Options{Specs: []chain.Spec{Spec, answers}})
+	var got error
+	b.Do(chaintest.Query{Msg: new(dns.Msg).SetQuestion("a.", dns.TypeIXFR), OnEnd: func(q *chain.Query, _ chain.Outcome) { got = q.Err }})
+	if got == nil || !strings.Contains(got.Error(), `unhandled response type "META" for "a."`) {
+		t.Errorf("error: %v", got)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	if _, err := chaintest.Build(t, ". {\nminimal responses\n}", chaintest.Options{Specs: []chain.Spec{Spec}}); err == nil {
+		t.Error("an argument is accepted")
+	}
+}
