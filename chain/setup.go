@@ -101,7 +101,22 @@ type Bound struct {
 }
 
 // Timeouts are a stream listener's; 0 is the default.
-type Timeouts struct{ Read, Write, Idle time.Duration }
+type Timeouts struct {
+	Read, Write, Idle time.Duration
+	Queries           int // how many a connection may ask; 0 is any number
+}
+
+// Override takes over what is set in o.
+func (t *Timeouts) Override(o Timeouts) {
+	for _, f := range []struct{ dst, src *time.Duration }{{&t.Read, &o.Read}, {&t.Write, &o.Write}, {&t.Idle, &o.Idle}} {
+		if *f.src != 0 {
+			*f.dst = *f.src
+		}
+	}
+	if o.Queries != 0 {
+		t.Queries = o.Queries
+	}
+}
 
 // Readiness is one part's say in /ready.
 type Readiness struct {
