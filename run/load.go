@@ -127,6 +127,11 @@ func (c *Built) enter(b *chain.Block, k corefile.Key, h chain.Bound, addr string
 		}
 	}
 	t := c.Tables[spec.Key()]
+	for i := range c.Specs { // blocks of one listener: the last one that says something of timeouts counts
+		if c.Specs[i].Key() == spec.Key() {
+			c.Specs[i].Timeout.Override(b.Timeout)
+		}
+	}
 	if t == nil {
 		t = &server.Table{Label: k.Transport + "://" + addr, Config: c.Config, Dropped: c.dropped}
 		c.Tables[spec.Key()] = t

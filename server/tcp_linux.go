@@ -110,6 +110,7 @@ type tcpConn struct {
 
 	in        []byte // received and not yet walked
 	out       []byte // answers not yet written
+	asked     int
 	inFlight  int
 	walking   bool
 	streaming bool
@@ -220,6 +221,10 @@ func (c *tcpConn) frames() (again bool) {
 		}
 		c.deliver(rest[2 : 2+n])
 		used += 2 + n
+		if c.asked++; c.asked == c.l.timeout.Load().Queries {
+			c.ended, used = true, len(c.in)
+			break
+		}
 	}
 	c.walking = false
 	if !c.closed {

@@ -132,7 +132,7 @@ func (c *secureConn) run(ctx context.Context) {
 // read takes frames from the connection until it ends, and pauses while too much of it is unanswered.
 func (c *secureConn) read(ctx context.Context) {
 	t := c.l.timeout.Load()
-	limit := orDefault(t.Read, readTimeout)
+	limit, left := orDefault(t.Read, readTimeout), t.Queries
 	buf := make([]byte, 0, readSize)
 	for ctx.Err() == nil {
 		if !c.room() {
@@ -146,7 +146,11 @@ func (c *secureConn) read(ctx context.Context) {
 		}
 		whole, ok := wholeFrames(buf)
 		if whole > 0 {
-			c.hand(append([]byte(nil), buf[:whole]...))
+			asked := c.hand(append([]byte(nil), buf[:whole]...), left)
+			if left > 0 && asked == left {
+				return
+			}
+			left -= min(asked, left)
 			buf = buf[:copy(buf, buf[whole:])]
 		}
 		if err != nil || !ok {
@@ -186,12 +190,14 @@ func (c *secureConn) room() bool {
 	return !c.broken
 }
 
-// hand gives whole frames to the loop.
-func (c *secureConn) hand(frames []byte) {
-	count := 0
-	for b := frames; len(b) > 0; b = b[2+int(binary.BigEndian.Uint16(b)):] {
+// hand gives whole frames to the loop, most of them at most unless that is 0, and tells how many.
+func (c *secureConn) hand(frames []byte, most int) (count int) {
+	end := 0
+	for end < len(frames) && (most == 0 || count < most) {
+		end += 2 + int(binary.BigEndian.Uint16(frames[end:]))
 		count++
 	}
+	frames = frames[:end]
 	c.mu.Lock()
 	c.inFlight += count
 	c.mu.Unlock()
@@ -203,6 +209,7 @@ func (c *secureConn) hand(frames []byte) {
 			b = b[2+n:]
 		}
 	}))
+	return count
 }
 
 func (c *secureConn) deliver(packet []byte) {
