@@ -119,7 +119,7 @@ func records(list []dns.RR, show func(dns.RR) string) []string {
 func data(rr dns.RR) string { return strings.TrimPrefix(rr.String(), rr.Header().String()) }
 
 // ask gives the summary of a reply, or the error in its place.
-func (g *godwit) ask(q question) string { return askAt(dial, g.dns, q) }
+func (g *godwit) ask(q question) string { return askAt(g.open, g.dns, q) }
 
 func askAt(open dialer, server string, q question) string {
 	m, err := exchange(open, server, q)

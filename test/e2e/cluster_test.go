@@ -16,4 +16,5 @@ func testCluster(t *testing.T, streaming bool) {
 	t.Run("forbidden", func(t *testing.T) { testForbidden(t, plane) })
 	t.Run("forbidden at the start", func(t *testing.T) { testForbiddenStart(t, plane) })
 	t.Run("away", func(t *testing.T) { testAway(t, plane) })
+	t.Run("corefiles", func(t *testing.T) { testCorefiles(t, plane) })
 }

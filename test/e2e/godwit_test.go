@@ -134,6 +134,7 @@ type godwit struct {
 	dir                         string // where Corefile is, the working directory
 	corefile                    string // its path
 	dns, ready, health, metrics string // addresses, host:port
+	open                        dialer // how it is reached
 	get                         func(url string) (int, string, error)
 }
 
@@ -141,7 +142,7 @@ type godwit struct {
 // Corefile uses. Nothing runs yet.
 func prepare(t *testing.T, corefile string, env ...string) *godwit {
 	t.Helper()
-	g := &godwit{dir: t.TempDir(), get: get}
+	g := &godwit{dir: t.TempDir(), open: dial, get: get}
 	g.corefile = filepath.Join(g.dir, "Corefile")
 	write(t, g.corefile, corefile)
 	for _, one := range []struct {

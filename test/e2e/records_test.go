@@ -128,7 +128,7 @@ func testRecords(t *testing.T, plane *kube.Plane) {
 // checkApex looks at the zone's own records. A block that binds to an address
 // does not know its name servers, as in CoreDNS.
 func checkApex(t *testing.T, g *godwit) {
-	m, err := exchange(dial, g.dns, "cluster.local SOA")
+	m, err := exchange(g.open, g.dns, "cluster.local SOA")
 	if err != nil || len(m.Answer) != 1 {
 		t.Fatalf("%v, %v", m, err)
 	}
@@ -149,7 +149,7 @@ func checkApex(t *testing.T, g *godwit) {
 // checkSpelling: names come back as they were asked.
 func checkSpelling(t *testing.T, g *godwit) {
 	const name = "DB.shop.SVC.Cluster.Local."
-	m, err := exchange(dial, g.dns, name+" A")
+	m, err := exchange(g.open, g.dns, name+" A")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ endpoints: [%s]
 	apply(t, plane, manifest)
 	defer remove(t, plane, manifest)
 	eventually(t, 5*time.Second, "all endpoints over TCP", func() bool {
-		m, err := exchange(dial, g.dns, "large.shop.svc.cluster.local A tcp")
+		m, err := exchange(g.open, g.dns, "large.shop.svc.cluster.local A tcp")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -246,7 +246,7 @@ endpoints: [%s]
 		}
 		return len(m.Answer) == endpoints && !m.Truncated
 	})
-	m, err := exchange(dial, g.dns, "large.shop.svc.cluster.local A")
+	m, err := exchange(g.open, g.dns, "large.shop.svc.cluster.local A")
 	if err != nil {
 		t.Fatal(err)
 	}
