@@ -252,7 +252,8 @@ func (s *site) answer() string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.wg.Go(func() {
+	var wg sync.WaitGroup
+	wg.Go(func() {
 		buf := make([]byte, 512)
 		for {
 			n, from, err := conn.ReadFromUDPAddrPort(buf)
@@ -263,7 +264,7 @@ func (s *site) answer() string {
 			_, _ = conn.WriteToUDPAddrPort(buf[:n], from)
 		}
 	})
-	s.t.Cleanup(func() { conn.Close() })
+	s.t.Cleanup(func() { conn.Close(); wg.Wait() })
 	return conn.LocalAddr().String()
 }
 
