@@ -19,12 +19,17 @@ import (
 	"github.com/godwit-dns/godwit/plugin/log"
 	"github.com/godwit-dns/godwit/plugin/loop"
 	"github.com/godwit-dns/godwit/plugin/metadata"
+	"github.com/godwit-dns/godwit/plugin/minimal"
+	"github.com/godwit-dns/godwit/plugin/multisocket"
+	"github.com/godwit-dns/godwit/plugin/pprof"
 	"github.com/godwit-dns/godwit/plugin/prometheus"
 	"github.com/godwit-dns/godwit/plugin/ready"
 	"github.com/godwit-dns/godwit/plugin/reload"
 	"github.com/godwit-dns/godwit/plugin/rewrite"
 	"github.com/godwit-dns/godwit/plugin/root"
 	"github.com/godwit-dns/godwit/plugin/template"
+	"github.com/godwit-dns/godwit/plugin/timeouts"
+	"github.com/godwit-dns/godwit/plugin/tls"
 	"github.com/godwit-dns/godwit/plugin/transfer"
 	"github.com/godwit-dns/godwit/plugin/whoami"
 )
@@ -35,12 +40,15 @@ func All() []chain.Spec {
 	return []chain.Spec{
 		root.Spec,
 		metadata.Spec,
+		timeouts.Spec,
+		multisocket.Spec,
 		reload.Spec,
 		bufsize.Spec,
 		bind.Spec,
 		debug.Spec,
 		ready.Spec,
 		health.Spec,
+		pprof.Spec,
 		prometheus.Spec,
 		errors.Spec,
 		log.Spec,
@@ -48,6 +56,8 @@ func All() []chain.Spec {
 		loadbalance.Spec,
 		rewrite.Spec,
 		cache.Spec,
+		tls.Spec,
+		minimal.Spec,
 		template.Spec,
 		transfer.Spec,
 		hosts.Spec,
