@@ -4,7 +4,6 @@
 package minimal
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/godwit-dns/godwit/chain"
@@ -44,13 +43,10 @@ func (m *Minimal) Reply(q *chain.Query, below chain.Outcome) chain.Outcome {
 	if q.Reply.OwnOPT && q.Reply.OwnFlags&0x8000 != 0 { // signatures matter to validators only
 		unix = uint32(m.wall().Unix())
 	}
-	switch k := q.Reply.Kind(unix); k {
-	case wire.KindAnswer:
-		return m.cut(q)
-	case wire.KindMeta:
-		q.Err = fmt.Errorf("plugin/minimal: unhandled response type \"META\" for %q", q.Name().String())
+	if q.Reply.Kind(unix) != wire.KindAnswer {
+		return below
 	}
-	return below
+	return m.cut(q)
 }
 
 func (m *Minimal) cut(q *chain.Query) chain.Outcome {
