@@ -1,6 +1,8 @@
 package server
 
 import (
+	"errors"
+
 	"github.com/godwit-dns/godwit/chain"
 	"github.com/godwit-dns/godwit/wire"
 )
@@ -12,7 +14,7 @@ func Complete(q *chain.Query, out chain.Outcome) bool {
 	case chain.Dropped, chain.Streamed:
 		return false
 	case chain.Failed:
-		if q.Chain() == nil || q.Chain().Empty() {
+		if q.Chain() == nil || q.Chain().Empty() || errors.Is(q.Err, chain.ErrPanic) { // no directive has counted it
 			if t, ok := q.Router().(*Table); ok && t.Dropped != nil {
 				t.Dropped(q)
 			}
