@@ -33,3 +33,12 @@ func Complete(q *chain.Query, out chain.Outcome) bool {
 	}
 	return true
 }
+
+// fit appends the finished message for q's client to out (wire.Fitter.Append).
+func (w *worker) fit(out []byte, q *chain.Query, limit int) []byte {
+	w.echoed = nil
+	if t, ok := q.Router().(*Table); ok && t.Config != nil {
+		w.echoed = t.Config.Echoed
+	}
+	return w.fitter.Append(out, &q.Reply, &q.Request, limit, 0)
+}

@@ -50,8 +50,9 @@ type worker struct {
 	s         *Server
 	receiver  *receiver
 	fitter    wire.Fitter
-	scratch   []byte       // for answers that are copied on
-	lastQuery atomic.Int64 // when the last packet came, by the loop's clock
+	echoed    map[uint16]bool // the options that the configuration of the query being sent gives back, too
+	scratch   []byte          // for answers that are copied on
+	lastQuery atomic.Int64    // when the last packet came, by the loop's clock
 	dropped   atomic.Uint64
 	malformed atomic.Uint64
 	receives  *metrics.Counter // receive calls that brought something, and what they brought: how full batches are
@@ -70,6 +71,7 @@ func New(opt Options) (*Server, error) {
 			return nil, fmt.Errorf("event loop: %w", err)
 		}
 		w := &worker{Worker: chain.NewWorker(l, seed()), s: s, receiver: newReceiver(), scratch: make([]byte, 0, wire.MaxMessage), conns: map[*tcpConn]bool{}}
+		w.fitter.Echo = func(code uint16) bool { return w.echoed[code] }
 		w.OnPanic = s.panicked
 		w.receives = opt.Metrics.Counter("godwit_udp_receives_total", "Calls that received UDP datagrams.")
 		w.datagrams = opt.Metrics.Counter("godwit_udp_datagrams_total", "UDP datagrams received by those calls.")

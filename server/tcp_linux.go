@@ -292,7 +292,7 @@ func (c *tcpConn) Finish(q *chain.Query, out chain.Outcome) {
 	}
 	if Complete(q, out) {
 		at := len(c.out)
-		c.out = c.w.fitter.Append(append(c.out, 0, 0), &q.Reply, &q.Request, q.Limit(), 0)
+		c.out = c.w.fit(append(c.out, 0, 0), q, q.Limit())
 		binary.BigEndian.PutUint16(c.out[at:], uint16(len(c.out)-at-2))
 	}
 	if !c.walking { // it had been parked: nobody else will write

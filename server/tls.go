@@ -232,7 +232,7 @@ func (c *secureConn) Finish(q *chain.Query, out chain.Outcome) {
 		c.answered(nil)
 		return
 	}
-	c.answered(c.w.fitter.Append(c.w.scratch[:0], &q.Reply, &q.Request, q.Limit(), 0))
+	c.answered(c.w.fit(c.w.scratch[:0], q, q.Limit()))
 }
 
 // answered appends a message, copied, or none, as the end of one query.

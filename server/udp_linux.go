@@ -141,7 +141,7 @@ func (s *udpSocket) Finish(q *chain.Query, out chain.Outcome) {
 		return
 	}
 	limit := q.Limit()
-	b := s.w.fitter.Append(s.out.space(s.fd, limit), &q.Reply, &q.Request, limit, 0)
+	b := s.w.fit(s.out.space(s.fd, limit), q, limit)
 	s.out.add(q, b, s.wild)
 }
 
