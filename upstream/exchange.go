@@ -305,15 +305,15 @@ func (t *try) replied(msg []byte) {
 	switch {
 	case verdict == torn && t.via == UDP:
 		msg = cut(msg, e.question)
-	case verdict == torn:
+	case verdict == torn || verdict == stump && t.via == TCP:
 		t.detach(false)
 		t.fail(wire.ErrShort)
 		return
 	case verdict == bare || verdict == foreign && t.via == TCP:
 		e.finish(nil, t.p.s, ErrMismatch)
 		return
-	case verdict == foreign:
-		e.strange = true
+	case verdict == foreign || verdict == stump:
+		e.strange = e.strange || verdict == foreign
 		t.socket.odd()
 		return
 	}

@@ -14,12 +14,16 @@ const (
 	foreign       // another question, or no response at all: it never ends the wait
 	bare          // an error without a question: some servers answer what they do not understand so
 	torn          // the right question, but the message breaks off
+	stump         // too short for a header
 )
 
 // compare matches a message against the question that was sent. Names are compared without regard to case (RFC 1035,
 // 2.3.3): there are servers that answer in lower case.
 func compare(msg, query []byte, question int) match {
-	if len(msg) < wire.HeaderSize || msg[2]&0x80 == 0 {
+	if len(msg) < wire.HeaderSize {
+		return stump
+	}
+	if msg[2]&0x80 == 0 {
 		return foreign
 	}
 	switch binary.BigEndian.Uint16(msg[4:]) {
@@ -46,21 +50,29 @@ func compare(msg, query []byte, question int) match {
 	return belongs
 }
 
-// whole reports whether all records that the header promises are there.
+// whole reports whether all records are there. Counts in the header that promise more than there is, in a message that
+// ends with a record, are put right: CoreDNS takes it so.
 func whole(msg []byte) bool {
 	var c wire.Cursor
 	var r wire.Record
 	if c.Open(msg) != nil {
 		return false
 	}
+	var counts [3]uint16
 	for {
-		_, more, err := c.Next(&r)
-		if err != nil {
+		section, more, err := c.Next(&r)
+		switch {
+		case err != nil && c.Offset() < len(msg):
 			return false
-		}
-		if !more {
+		case err != nil:
+			for i, n := range counts {
+				binary.BigEndian.PutUint16(msg[6+2*i:], n)
+			}
+			return true
+		case !more:
 			return true
 		}
+		counts[section]++
 	}
 }
 

@@ -135,6 +135,34 @@ func TestTornDatagramIsTruncation(t *testing.T) {
 	}
 }
 
+func TestCountsThatPromiseTooMuch(t *testing.T) {
+	b := newBench(t, 1)
+	s := newUDP(t, "127.0.0.1:0", func(m *dns.Msg, reply func([]byte)) {
+		msg := pack(echo(m, "192.0.2.1"))
+		msg[7], msg[9] = 9, 3
+		reply(msg)
+	})
+	mustAnswer(t, b.ask(b.group(nil, s.addr), "a.example.org.", UDP), "192.0.2.1")
+}
+
+func TestStumpIsNoMismatch(t *testing.T) {
+	b := newBench(t, 1)
+	ln := listen(t, "127.0.0.1:0")
+	newTCPServer(t, ln, func(c *dns.Conn) {
+		m, err := c.ReadMsg()
+		if err == nil {
+			_, _ = c.Write(pack(m)[:7])
+		}
+	})
+	newUDP(t, ln.Addr().String(), func(m *dns.Msg, reply func([]byte)) { reply(pack(m)[:7]) })
+	g := b.group(func(c *Config) { c.ReadTimeout = 100 * time.Millisecond }, ln.Addr().String())
+	for _, via := range []Via{UDP, TCP} {
+		if r := b.ask(g, "a.example.org.", via); r.err == nil || r.err == ErrMismatch {
+			t.Errorf("error %v", r.err)
+		}
+	}
+}
+
 func TestTruncationPassesOnUnlessUDPIsPreferred(t *testing.T) {
 	b := newBench(t, 1)
 	ln := listen(t, "127.0.0.1:0")

@@ -55,7 +55,13 @@ func errHTTPS(w corefile.Word) error {
 		Hint: "write tls://ADDRESS with tls_servername NAME: the same servers answer over TLS"}
 }
 
-func dohMethod(l *corefile.Line) error { return errHTTPS(l.Name) }
+// dohMethod reads a word that means nothing while there are no upstreams over HTTPS.
+func dohMethod(l *corefile.Line) error {
+	if w := l.Args[0]; w.Text != "GET" && w.Text != "POST" {
+		return corefile.Errorf(w.Pos, "doh_method is GET or POST, not %q", w.Text)
+	}
+	return nil
+}
 
 func (c *config) policy(l *corefile.Line) error {
 	for _, p := range []upstream.Policy{upstream.Random, upstream.RoundRobin, upstream.Sequential} {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
@@ -28,7 +27,7 @@ func (c *config) resolve(host, port string) ([]netip.AddrPort, error) {
 	if h, p, err := net.SplitHostPort(host); err == nil {
 		host, port = h, p
 	}
-	number, err := strconv.ParseUint(port, 10, 16)
+	number, err := net.LookupPort("udp", port)
 	if err != nil {
 		return nil, fmt.Errorf("%q is no port", port)
 	}

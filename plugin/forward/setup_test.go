@@ -72,8 +72,9 @@ func TestSetupAccepts(t *testing.T) {
 		"forward . tls://[2001:db8::1%dns.example]:8853": "[2001:db8::1]:8853",
 		"forward . " + conf + " 192.0.2.7":               "192.0.2.7:53 [2001:db8::7]:53 [fe80::1]:53",
 		"forward . localhost:5353":                       "",
+		"forward . 127.0.0.1:domain 127.0.0.1:99999":     "127.0.0.1:53 127.0.0.1:99999",
 		"forward . 127.0.0.1 {\nexcept a.org b.org 10.0.0.0/9\nforce_tcp\nprefer_udp\nexpire 20s\nmax_age 1m\nmax_idle_conns 3\n" +
-			"read_timeout 3s\nmax_fails 0\nmax_connect_attempts 0\ntls\ntls_servername dns\npolicy round_robin\n" +
+			"read_timeout 3s\nmax_fails 0\nmax_connect_attempts 0\ndoh_method GET\ntls\ntls_servername dns\npolicy round_robin\n" +
 			"health_check 0.5s no_rec domain example.org\nmax_concurrent 1000\nnext nxdomain SERVFAIL\nnext_on_nodata\n" +
 			"failfast_all_unhealthy_upstreams\nfailover SERVFAIL\nresolver 127.0.0.1 [::1]:5353\nsource_address 127.0.0.2\n}": "127.0.0.1:53",
 	} {
@@ -106,7 +107,6 @@ func TestSetupRefuses(t *testing.T) {
 		"forward .":                                                "takes at least 2",
 		"forward . /does/not/exist":                                "Corefile:2:11",
 		"forward . " + empty:                                       "none of the files names a server",
-		"forward . 127.0.0.1:99999":                                "neither an IP address nor a file",
 		"forward . https://127.0.0.1":                              "not served yet",
 		"forward . grpc://127.0.0.1":                               "forward does not ask over grpc",
 		"forward . quic://127.0.0.1":                               "forward does not ask over quic",
@@ -129,7 +129,7 @@ func TestSetupRefuses(t *testing.T) {
 		"forward . 127.0.0.1 {\nhealth_check 1s domain a..b\n}":    "not a domain name",
 		"forward . 127.0.0.1 {\nnext NOTACODE\n}":                  "not a response code",
 		"forward . 127.0.0.1 {\nfailover NOERROR\n}":               "NOERROR",
-		"forward . 127.0.0.1 {\ndoh_method GET\n}":                 "not served yet",
+		"forward . 127.0.0.1 {\ndoh_method PUT\n}":                 "GET or POST",
 		"forward . 127.0.0.1 {\nresolver dns.example\n}":           "neither IP nor IP:PORT",
 		"forward . 127.0.0.1 {\nsource_address eth0\n}":            "not an IP address",
 		"forward . 127.0.0.1 {\ntls a b c d\n}":                    "tls has 4 arguments",

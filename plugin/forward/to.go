@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -60,9 +61,15 @@ func (c *config) entry(w corefile.Word, shared map[string]*tls.Config) (entry, e
 	}
 	bare, name := splitServerName(host)
 	at, err := addrPort(bare, port)
-	if err == nil {
-		target, err := c.target(w, transport, at, name, shared)
-		return entry{servers: []upstream.Target{target}}, err
+	if err == errPort { // CoreDNS starts with it too, and fails each query
+		c.setup.Warn(corefile.Warning{Pos: w.Pos, Text: fmt.Sprintf("%q has no valid port: nobody can be asked there", w.Text)})
+	}
+	if err == nil || err == errPort {
+		target, failed := c.target(w, transport, at, name, shared)
+		if err == errPort {
+			target.Text = bare
+		}
+		return entry{servers: []upstream.Target{target}}, failed
 	}
 	servers, err := readResolvConf(c.setup.Env.Files, host)
 	if err == nil {
@@ -122,7 +129,7 @@ func splitServerName(host string) (bare, name string) {
 	return bare + port, name
 }
 
-// addrPort reads IP, [IP] or IP:PORT.
+// addrPort reads IP, [IP] or IP:PORT, PORT being a number or a service's name.
 func addrPort(s, port string) (netip.AddrPort, error) {
 	host := s
 	if h, p, err := net.SplitHostPort(s); err == nil {
@@ -134,12 +141,16 @@ func addrPort(s, port string) (netip.AddrPort, error) {
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	at, err := netip.ParseAddrPort(net.JoinHostPort(a.Unmap().WithZone("").String(), port))
+	n, err := net.LookupPort("udp", port)
+	at := netip.AddrPortFrom(a.Unmap().WithZone(""), uint16(n))
 	if err != nil {
-		return netip.AddrPort{}, err
+		return at, errPort
 	}
 	return at, nil
 }
+
+// errPort says that the address is one, but its port is none.
+var errPort = errors.New("no such port")
 
 // readResolvConf reads the nameserver lines of a file as resolv.conf(5) has them. Lines that name no address are left
 // out.
