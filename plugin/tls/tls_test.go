@@ -91,12 +91,10 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	see("one.test")
 	next := files(t, "two.test")
 	f["c.pem"] = next["c.pem"]
-	b.Advance(11 * time.Second)
-	b.Until("the complaint", func() bool { return strings.Contains(b.Log.String(), "the old one goes on") })
+	passes(b, "the complaint", func() bool { return strings.Contains(b.Log.String(), "the old one goes on") })
 	see("one.test")
 	f["k.pem"] = next["k.pem"]
-	b.Advance(11 * time.Second)
-	b.Until("the new certificate", func() bool { return strings.Contains(b.Log.String(), "c.pem loaded again") })
+	passes(b, "the new certificate", func() bool { return strings.Contains(b.Log.String(), "c.pem loaded again") })
 	see("two.test")
 	delete(f, "k.pem")
 	b.Advance(11 * time.Second)
@@ -111,8 +109,7 @@ func TestChangedAuthorityReloads(t *testing.T) {
 	b.Env.Reload = func() { reloads <- true }
 	b.Start()
 	f["ca.pem"] = files(t, "ca.test")["c.pem"]
-	b.Advance(11 * time.Second)
-	b.Until("the reload", func() bool { return len(reloads) == 1 })
+	passes(b, "the reload", func() bool { return len(reloads) == 1 })
 	b.Advance(11 * time.Second)
 	if len(reloads) != 1 {
 		t.Error("the same file reloads again")
@@ -182,6 +179,14 @@ func TestKeylog(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v: mode %v", err, info.Mode())
 	}
+}
+
+// passes lets time pass until ok.
+func passes(b *chaintest.Bench, what string, ok func() bool) {
+	b.Until(what, func() bool {
+		b.Advance(time.Second)
+		return ok()
+	})
 }
 
 func TestRefused(t *testing.T) {
