@@ -1,0 +1,13 @@
+package file_test
+
+import (
+	"testing"
+
+	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/internal/scenario"
+	"github.com/godwit-dns/godwit/plugin/file"
+)
+
+func TestScenarios(t *testing.T) {
+	scenario.Run(t, "testdata/*.txtar", []chain.Spec{file.Spec})
+}
