@@ -195,10 +195,15 @@ func (q *Query) walkDown(pos int) (Outcome, int) {
 		for _, zero := range e.zero {
 			zero(q)
 		}
-		if out := e.serve.Serve(q); out != Next {
-			q.by = pos
-			return out, pos
+		out := e.serve.Serve(q)
+		if out == Next {
+			continue
 		}
+		if out != Parked {
+			e.mustBeEnd(out)
+		}
+		q.by = pos
+		return out, pos
 	}
 	q.pos, q.by = pos, -1
 	return q.Fail(wire.ServFail, ErrNoNext), pos
@@ -217,6 +222,16 @@ func (q *Query) walkUp(out Outcome, pos int) (Outcome, int) {
 		if out == Parked || out == Again {
 			return out, up
 		}
+		entries[up].mustBeEnd(out)
 	}
 	return out, -1
+}
+
+// mustBeEnd panics when out does not end a walk's way: a mistake in the handler, whose query is answered SERVFAIL.
+func (e *entry) mustBeEnd(out Outcome) {
+	switch out {
+	case Answered, Failed, Dropped, Streamed:
+	default:
+		panic("chain: " + e.name + " gave the outcome " + out.String() + " where it can't")
+	}
 }

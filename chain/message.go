@@ -3,6 +3,7 @@ package chain
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/miekg/dns"
 
@@ -40,18 +41,36 @@ func (q *Query) SetReplyMessage(m *dns.Msg) error {
 	return q.Reply.Adopt(b, &q.Request)
 }
 
-// errPoolFull is the failure of a query that found every worker of its pool busy and the queue full.
+// errPoolFull is the failure of a query that found every goroutine of its pool busy and the queue full.
 var errPoolFull = errors.New("all workers are busy")
 
-// Blocking makes a handler of a function that may block: it runs in a pool of at most limit goroutines, started when
-// needed and ended when idle, with as many queries again waiting. A nil message with a nil error is Next.
+// errNoReturn is the failure of a query whose function ended its goroutine.
+var errNoReturn = errors.New("the function did not return")
+
+// Blocking makes a handler of a function that may block: it runs on at most limit goroutines, started when needed and
+// ended when idle, with as many queries again waiting; more are SERVFAIL. f must end soon after its context, which ends
+// with the configuration. A nil message with a nil error is Next.
 func Blocking(limit int, f func(ctx context.Context, m *dns.Msg) (*dns.Msg, error)) Handler {
-	return &blocking{slots: make(chan struct{}, limit), f: f}
+	b := &blocking{limit: limit, f: f}
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	return b
 }
 
 type blocking struct {
-	slots chan struct{}
-	f     func(ctx context.Context, m *dns.Msg) (*dns.Msg, error)
+	limit  int
+	f      func(ctx context.Context, m *dns.Msg) (*dns.Msg, error)
+	ctx    context.Context
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
+
+	mu      sync.Mutex
+	running int           // goroutines; guarded by mu
+	queue   []blockingJob // guarded by mu
+}
+
+type blockingJob struct {
+	t Ticket
+	m *dns.Msg
 }
 
 // Serve parks the query and runs the function elsewhere.
@@ -60,27 +79,57 @@ func (b *blocking) Serve(q *Query) Outcome {
 	if err != nil {
 		return q.Fail(wire.FormErr, err)
 	}
-	select {
-	case b.slots <- struct{}{}:
-	default:
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.running >= b.limit && len(b.queue) >= b.limit || b.ctx.Err() != nil {
 		return q.Fail(wire.ServFail, errPoolFull)
 	}
 	t, ok := q.Park()
 	if !ok {
-		<-b.slots
 		return Failed
 	}
-	go func() { // joined by the ticket: it ends with the function
-		defer func() { <-b.slots }()
-		defer func() {
-			if v := recover(); v != nil {
-				t.Post(Event{Kind: EventResult, Err: ErrPanic})
-			}
-		}()
-		reply, err := b.f(context.Background(), m)
-		t.Post(Event{Kind: EventResult, Value: reply, Err: err})
-	}()
+	job := blockingJob{t, m}
+	if b.running >= b.limit {
+		b.queue = append(b.queue, job)
+		return Parked
+	}
+	b.running++
+	b.wait.Go(func() { b.work(job) })
 	return Parked
+}
+
+// work does a job, and then those that wait.
+func (b *blocking) work(job blockingJob) {
+	for {
+		b.do(job)
+		b.mu.Lock()
+		if len(b.queue) == 0 {
+			b.running--
+			b.mu.Unlock()
+			return
+		}
+		job = b.queue[0]
+		b.queue = b.queue[:copy(b.queue, b.queue[1:])]
+		b.mu.Unlock()
+	}
+}
+
+func (b *blocking) do(job blockingJob) {
+	ev := Event{Kind: EventResult, Err: errNoReturn}
+	defer func() {
+		if recover() != nil {
+			ev.Err = ErrPanic
+		}
+		job.t.Post(ev)
+	}()
+	m, err := b.f(b.ctx, job.m)
+	ev.Value, ev.Err = m, err
+}
+
+// stop ends the pool with its configuration.
+func (b *blocking) stop(bool) {
+	b.cancel()
+	b.wait.Wait()
 }
 
 // Resume takes the function's reply.

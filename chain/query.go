@@ -111,8 +111,24 @@ func (q *Query) By() string {
 	return q.chain.entries[q.by].name
 }
 
+// At is the name of the directive that has the query now; empty outside of every one.
+func (q *Query) At() string {
+	if q.chain == nil || q.pos >= len(q.chain.entries) {
+		return ""
+	}
+	return q.chain.entries[q.pos].name
+}
+
 // Last reports whether the handler that has the query is the last of its chain.
 func (q *Query) Last() bool { return q.pos == len(q.chain.entries)-1 }
+
+// Below is the name of the directive whose handler follows the one that has the query; empty for the last.
+func (q *Query) Below() string {
+	if q.pos+1 < len(q.chain.entries) {
+		return q.chain.entries[q.pos+1].name
+	}
+	return ""
+}
 
 // NextIs reports whether the next handler belongs to the named directive.
 func (q *Query) NextIs(name string) bool {
@@ -139,8 +155,11 @@ func (q *Query) Limit() int {
 	if q.Proto != UDP {
 		return wire.MaxMessage
 	}
-	return max(wire.MinUDP, int(q.EDNS.Size))
+	return min(max(wire.MinUDP, int(q.EDNS.Size)), maxDatagram)
 }
+
+// maxDatagram is the most that a UDP datagram over IPv4 holds.
+const maxDatagram = 65507
 
 // Edit rewrites the reply record by record (wire.Transcribe) under the question it has.
 func (q *Query) Edit(f func(s wire.Section, r *wire.Record) wire.Action) error {

@@ -165,6 +165,9 @@ type Endpoint struct {
 func (s *Setup) Handler(h Handler) {
 	s.builder.Add(s.Spec.Name, h, s.slots...)
 	s.slots = nil
+	if pool, ok := h.(*blocking); ok {
+		s.OnStop(pool.stop)
+	}
 }
 
 // Pos is where the directive first stands in the block.

@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/godwit-dns/godwit/internal/invariant"
 	"github.com/godwit-dns/godwit/loop"
 	"github.com/godwit-dns/godwit/wire"
 )
@@ -64,7 +65,9 @@ func (t Ticket) Resume(ev Event) {
 		return
 	}
 	if q := t.w.waiting(t); q != nil {
+		t.w.inside++
 		t.w.resume(q, ev)
+		t.w.inside--
 		t.w.drain()
 	}
 }
@@ -99,7 +102,7 @@ type Worker struct {
 	table   []*Query
 	vacant  []int32
 	pending []*Query // children that have not started
-	inside  bool
+	inside  int      // walks and resumptions on the stack: children wait for the outermost
 	flying  int
 	batch   bool // packets that came together are being walked
 	enders  []Ender
@@ -127,6 +130,9 @@ func (w *Worker) Get() *Query {
 	return q
 }
 
+// maxFree bounds the query objects kept for reuse, so that a burst's are given back.
+const maxFree = 2048
+
 // Put takes a query back that was never started or has ended.
 func (w *Worker) Put(q *Query) {
 	w.leave(q)
@@ -134,14 +140,22 @@ func (w *Worker) Put(q *Query) {
 	q.Err, q.router, q.chain, q.sink, q.Back.Socket = nil, nil, nil, nil, nil
 	q.Rcode, q.floor, q.pos, q.walks, q.depth = 0, 0, 0, 0, 0
 	q.rising, q.parked, q.spawn, q.Current, q.parent = false, false, false, false, Ticket{}
-	w.free = append(w.free, q)
+	if len(w.free) < maxFree {
+		w.free = append(w.free, q)
+	}
 }
 
 // bufferSize is what a reply buffer begins with; append grows it where a reply is larger.
 const bufferSize = 4096
 
-// maxSpares bounds the buffers kept for reuse.
-const maxSpares = 256
+// Buffers are kept for reuse up to maxSpares; of those that grew beyond largeBuffer only a few, and none beyond
+// hugeBuffer: they would keep the memory of the largest replies there ever were.
+const (
+	maxSpares   = 256
+	maxLarge    = 16
+	largeBuffer = 4 * bufferSize
+	hugeBuffer  = 2 * wire.MaxMessage
+)
 
 func (w *Worker) buffer() []byte {
 	if n := len(w.buffers); n > 0 {
@@ -160,7 +174,15 @@ func (w *Worker) release(q *Query) {
 }
 
 func (w *Worker) keep(b []byte) {
-	if cap(b) > 0 && len(w.buffers) < maxSpares {
+	most := maxSpares
+	if cap(b) > largeBuffer {
+		most = maxLarge
+	}
+	if cap(b) == 0 {
+		return
+	}
+	invariant.Poison(b[:cap(b)])
+	if len(w.buffers) < most && cap(b) <= hugeBuffer {
 		w.buffers = append(w.buffers, b)
 	}
 }
@@ -168,25 +190,36 @@ func (w *Worker) keep(b []byte) {
 // Start routes a query and walks it. The sink is told its end, now or later.
 func (w *Worker) Start(q *Query, r Router, s Sink) {
 	q.router, q.sink = r, s
+	w.inside++
 	w.begin(q)
+	w.inside--
 	w.drain()
 }
 
 // begin routes and walks without looking after children.
 func (w *Worker) begin(q *Query) {
-	if q.chain = q.router.Route(q); q.chain == nil || q.chain.Empty() {
-		w.end(q, q.Fail(wire.Refused, nil))
-		return
+	if w.routed(q) {
+		w.walk(q, 0, true, 0)
 	}
-	w.walk(q, 0, true, 0)
+}
+
+// routed finds the query's chain. One that no block takes, or a block without handlers, has ended when it returns.
+func (w *Worker) routed(q *Query) bool {
+	defer w.caught(q) // filters are a directive's code
+	q.chain = q.router.Route(q)
+	if q.chain == nil || q.chain.Empty() {
+		w.end(q, q.Fail(wire.Refused, nil))
+		return false
+	}
+	return true
 }
 
 // drain starts the children that the last walk left behind, and theirs.
 func (w *Worker) drain() {
-	if w.inside {
+	if w.inside > 0 {
 		return
 	}
-	w.inside = true
+	w.inside++
 	for len(w.pending) > 0 {
 		q := w.pending[0]
 		w.pending = w.pending[:copy(w.pending, w.pending[1:])]
@@ -196,7 +229,7 @@ func (w *Worker) drain() {
 			w.begin(q)
 		}
 	}
-	w.inside = false
+	w.inside--
 }
 
 // walk drives q from pos, down first or up with out, until it ends or is parked.
@@ -204,11 +237,13 @@ func (w *Worker) walk(q *Query, pos int, down bool, out Outcome) {
 	if !q.chain.Debug {
 		defer w.caught(q)
 	}
+	exhausted := false
 	for {
 		if down {
-			if q.walks++; q.walks > maxWalks {
+			if exhausted = q.walks == maxWalks; exhausted {
 				out, pos = q.Fail(wire.ServFail, errTooManyWalks), min(pos, len(q.chain.entries))
 			} else {
+				q.walks++
 				out, pos = q.walkDown(pos)
 			}
 			if out == Parked {
@@ -222,6 +257,10 @@ func (w *Worker) walk(q *Query, pos int, down bool, out Outcome) {
 		}
 		if out != Again {
 			break
+		}
+		if exhausted { // it saw the failure and would go on for ever
+			out, down = q.Fail(wire.ServFail, errTooManyWalks), false
+			continue
 		}
 		pos, down = pos+1, true
 	}
@@ -246,15 +285,9 @@ func (w *Worker) resume(q *Query, ev Event) {
 		q.Reply.Attach(w.buffer())
 	}
 	out, ok := w.resumed(q, ev)
-	if !ok {
-		return
-	}
 	switch {
-	case out == Parked:
-		w.park(q, q.rising)
-	case out == Next && !q.rising:
-		w.walk(q, q.pos+1, true, 0)
-	case out == Again && q.rising:
+	case !ok || out == Parked:
+	case out == Next || out == Again: // down or up, as resumed has seen to
 		w.walk(q, q.pos+1, true, 0)
 	default:
 		if !q.rising {
@@ -264,11 +297,20 @@ func (w *Worker) resume(q *Query, ev Event) {
 	}
 }
 
+// resumed calls the handler; ok is false when it panicked.
 func (w *Worker) resumed(q *Query, ev Event) (out Outcome, ok bool) {
 	if !q.chain.Debug {
 		defer w.caught(q)
 	}
-	return q.chain.entries[q.pos].serve.(Resumer).Resume(q, ev), true
+	e := &q.chain.entries[q.pos]
+	switch out = e.serve.(Resumer).Resume(q, ev); {
+	case out == Parked:
+		w.park(q, q.rising)
+	case out == Next && !q.rising || out == Again && q.rising:
+	default:
+		e.mustBeEnd(out)
+	}
+	return out, true
 }
 
 // caught answers SERVFAIL for a query whose handler panicked. The object is abandoned: somebody may still hold it.
@@ -284,17 +326,17 @@ func (w *Worker) caught(q *Query) {
 	q.parked = false
 	q.Reply.Detach()
 	q.Reply.Attach(make([]byte, 0, 512))
-	q.sink.Finish(q, q.Fail(wire.ServFail, ErrPanic))
+	if sink := q.sink; sink != nil { // nil: it was the transport itself
+		q.sink = nil
+		sink.Finish(q, q.Fail(wire.ServFail, ErrPanic))
+	}
 }
 
 // end tells the sink, and takes the query back unless a stream owns it now.
 func (w *Worker) end(q *Query, out Outcome) {
-	switch out {
-	case Answered, Failed, Dropped, Streamed:
-	default:
-		panic("chain: a walk ended with " + out.String())
-	}
-	q.sink.Finish(q, out)
+	sink := q.sink
+	q.sink = nil
+	sink.Finish(q, out)
 	w.Put(q)
 }
 

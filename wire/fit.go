@@ -35,10 +35,15 @@ func (f *Fitter) Append(out []byte, m *Reply, r *Request, limit, tail int) []byt
 		out = f.compress(out, m, room-opt)
 	}
 	msg := out[start:]
-	msg[3] = msg[3]&0xF0 | byte(m.Rcode&0xF)
 	if !r.EDNS.Present {
+		rcode := m.Rcode
+		if rcode > 0xF { // only EDNS has room for it (RFC 6891, 6.1.3), and its lower bits mean something else
+			rcode = ServFail
+		}
+		msg[3] = msg[3]&0xF0 | byte(rcode)
 		return out
 	}
+	msg[3] = msg[3]&0xF0 | byte(m.Rcode&0xF)
 	binary.BigEndian.PutUint16(msg[10:], binary.BigEndian.Uint16(msg[10:])+1)
 	if m.OwnOPT {
 		flags := m.OwnFlags&0xFF00 | r.EDNS.Flags&0x8000

@@ -348,7 +348,7 @@ func (c *Cache) store(q *chain.Query, st *state, v verdict, life time.Duration) 
 		}
 	}
 	if t.add(st.hash, e, q) {
-		n.evicted(t == c.success).Inc(q.Shard())
+		n.evicted(q.Shard(), t == c.success)
 	}
 	st.item = e
 	n.entries(c)

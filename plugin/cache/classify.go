@@ -42,7 +42,7 @@ func classify(q *chain.Query, unix uint32) verdict {
 		case s == wire.Answer && r.Type == wire.TypeCNAME:
 			aliases = true
 		case s == wire.Answer && r.Type == q.Type && !direct:
-			direct = wire.Equal(r.Owner(), q.Name())
+			direct = classFits(q, r.Class) && wire.Equal(r.Owner(), q.Name())
 		case s == wire.Authority && r.Type == wire.TypeSOA:
 			v.soa = true
 		}

@@ -8,14 +8,30 @@ import (
 	"github.com/godwit-dns/godwit/metrics"
 )
 
-// counters are a cache's metrics for one listener: a block may have several.
+// counters are a cache's metrics for one listener: a block may have several. Each appears with its first count, as
+// CoreDNS's do.
 type counters struct {
 	server                                               string
-	requests, success, denial, misses, prefetches, stale *metrics.Counter
-	evictions                                            func(kind string) *metrics.Counter
-	entriesSuccess, entriesDenial                        *metrics.Gauge
-	gone                                                 [2]atomic.Pointer[metrics.Counter]
-	r                                                    *metrics.Registry
+	requests, success, denial, misses, prefetches, stale late
+	evictedSuccess, evictedDenial                        late
+	entriesSuccess, entriesDenial                        atomic.Pointer[metrics.Gauge]
+	size                                                 func(kind string) *metrics.Gauge
+}
+
+// late is a counter that is made when it is first needed.
+type late struct {
+	made atomic.Pointer[metrics.Counter]
+	make func() *metrics.Counter
+}
+
+// Inc adds one.
+func (l *late) Inc(shard int) {
+	c := l.made.Load()
+	if c == nil {
+		c = l.make() // the registry gives everybody the same
+		l.made.Store(c)
+	}
+	c.Inc(shard)
 }
 
 // counterSet finds the counters of a query's listener.
@@ -61,43 +77,42 @@ func (s *counterSet) make(server string) *counters {
 	typed := func(kind string) []metrics.Label {
 		return metrics.L("server", server, "type", kind, "zones", s.zones, "view", s.view)
 	}
-	count := func(name, help string, labels []metrics.Label) *metrics.Counter {
-		return s.r.Counter("coredns_cache_"+name, help, labels...)
-	}
-	size := func(kind string) *metrics.Gauge {
+	c := &counters{server: server, size: func(kind string) *metrics.Gauge {
 		return s.r.Gauge("coredns_cache_entries", "The number of elements in the cache.", typed(kind)...)
+	}}
+	define := func(l *late, name, help string, labels []metrics.Label) {
+		l.make = func() *metrics.Counter { return s.r.Counter("coredns_cache_"+name, help, labels...) }
 	}
-	const hits = "The count of cache hits."
-	return &counters{
-		server:     server,
-		requests:   count("requests_total", "The count of cache requests.", plain),
-		success:    count("hits_total", hits, typed("success")),
-		denial:     count("hits_total", hits, typed("denial")),
-		misses:     count("misses_total", "The count of cache misses. Deprecated, derive misses from cache hits/requests counters.", plain),
-		prefetches: count("prefetch_total", "The number of times the cache has prefetched a cached item.", plain),
-		stale:      count("served_stale_total", "The number of requests served from stale cache entries.", plain),
-		evictions: func(kind string) *metrics.Counter {
-			return count("evictions_total", "The count of cache evictions.", typed(kind))
-		},
-		entriesSuccess: size("success"), entriesDenial: size("denial"), r: s.r,
-	}
+	const hits, evictions = "The count of cache hits.", "The count of cache evictions."
+	define(&c.requests, "requests_total", "The count of cache requests.", plain)
+	define(&c.success, "hits_total", hits, typed("success"))
+	define(&c.denial, "hits_total", hits, typed("denial"))
+	define(&c.misses, "misses_total", "The count of cache misses. Deprecated, derive misses from cache hits/requests counters.", plain)
+	define(&c.prefetches, "prefetch_total", "The number of times the cache has prefetched a cached item.", plain)
+	define(&c.stale, "served_stale_total", "The number of requests served from stale cache entries.", plain)
+	define(&c.evictedSuccess, "evictions_total", evictions, typed("success"))
+	define(&c.evictedDenial, "evictions_total", evictions, typed("denial"))
+	return c
 }
 
-// evicted is the counter of entries that had to go for others.
-func (c *counters) evicted(success bool) *metrics.Counter {
-	i, kind := 0, "denial"
+// evicted counts an entry that had to go for another.
+func (c *counters) evicted(shard int, success bool) {
 	if success {
-		i, kind = 1, "success"
+		c.evictedSuccess.Inc(shard)
+		return
 	}
-	if n := c.gone[i].Load(); n != nil {
-		return n
-	}
-	n := c.evictions(kind)
-	c.gone[i].Store(n)
-	return n
+	c.evictedDenial.Inc(shard)
 }
 
 func (c *counters) entries(cache *Cache) {
-	c.entriesSuccess.Set(float64(cache.success.count.Load()))
-	c.entriesDenial.Set(float64(cache.denial.count.Load()))
+	set := func(p *atomic.Pointer[metrics.Gauge], kind string, t *table) {
+		g := p.Load()
+		if g == nil {
+			g = c.size(kind)
+			p.Store(g)
+		}
+		g.Set(float64(t.count.Load()))
+	}
+	set(&c.entriesSuccess, "success", cache.success)
+	set(&c.entriesDenial, "denial", cache.denial)
 }

@@ -36,6 +36,7 @@ type config struct {
 	keepTTL         bool
 
 	staleSet, policySet bool
+	warnings            []corefile.Warning
 }
 
 // side is one of the two caches.
@@ -69,7 +70,7 @@ func setup(s *chain.Setup) error {
 	if err != nil {
 		return err
 	}
-	s.Warn(warnings...)
+	s.Warn(append(warnings, cfg.warnings...)...)
 	if cfg.policySet && !cfg.staleSet {
 		return corefile.Errorf(line.Name.Pos, "serve_stale_policy requires serve_stale")
 	}
@@ -250,8 +251,8 @@ func (c *config) readDisable(l *corefile.Line) error {
 		zones = nil
 		for _, w := range l.Args[1:] {
 			z := corefile.Host(w.Text)
-			if len(z) == 0 {
-				return corefile.Errorf(w.Pos, "%q is no zone", w.Text)
+			if len(z) == 0 { // CoreDNS takes it, and nothing is ever in it
+				c.warnings = append(c.warnings, corefile.Warning{Pos: w.Pos, Text: strconv.Quote(w.Text) + " is no zone and is left out"})
 			}
 			zones = append(zones, z...)
 		}

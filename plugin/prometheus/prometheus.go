@@ -73,7 +73,8 @@ func (*Prometheus) Serve(*chain.Query) chain.Outcome { return chain.Next }
 func (p *Prometheus) Reply(q *chain.Query, below chain.Outcome) chain.Outcome {
 	r := q.Report(below, q.Now())
 	if below == chain.Answered || below == chain.Streamed {
-		r.Plugin = q.By()
+		// CoreDNS 1.14.7 means to name the directive that wrote the reply, and names the one that follows this one.
+		r.Plugin = q.Below()
 		if q.Reply.OwnOPT && below == chain.Answered {
 			r.Response += 11 + len(q.Reply.Options)
 		}
