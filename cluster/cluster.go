@@ -12,6 +12,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -44,8 +45,8 @@ type Config struct {
 	PodNames          bool   // an endpoint without a hostname is called by its pod's name
 	Zones             bool   // the zones of endpoints are kept
 
-	QPS         float32 // requests a second to the API server, 0 for client-go's default
-	Burst       int     // requests at once above QPS, 0 for client-go's default
+	QPS         float32 // requests a second to the API server; with neither QPS nor Burst there is no limit
+	Burst       int     // requests at once above QPS; 0 for client-go's default when QPS is set
 	MaxInFlight int     // requests waiting for their response's head, 0 for no limit
 
 	UserAgent string
@@ -69,8 +70,9 @@ type Cluster struct {
 	cfg     Config
 	log     *slog.Logger
 	store   *store
-	client  *client   // nil with manifests
-	readers []*reader // none with manifests
+	client  *client           // nil with manifests
+	readers []*reader         // none with manifests
+	loaded  [sha256.Size]byte // of the manifests that the store holds; the reader's once Run runs
 
 	synced atomic.Bool
 	sync   chan struct{} // closed with synced
@@ -78,7 +80,8 @@ type Cluster struct {
 	stale  atomic.Bool // what is served comes from a snapshot
 }
 
-// Open checks a configuration and prepares to read. It reads credentials but contacts nobody and starts nothing.
+// Open checks a configuration and prepares to read. It reads credentials and manifests, so that a mistake in them is one
+// of the configuration, but contacts nobody and starts nothing.
 func Open(cfg Config) (*Cluster, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -91,10 +94,13 @@ func Open(cfg Config) (*Cluster, error) {
 	if err := checkSelectors(cfg); err != nil {
 		return nil, err
 	}
+	var err error
 	if cfg.Manifests != "" {
+		if c.loaded, err = c.loadManifests(c.loaded); err != nil {
+			return nil, fmt.Errorf("manifests do not load: %w", err)
+		}
 		return c, nil
 	}
-	var err error
 	if c.client, err = newClient(cfg); err != nil {
 		return nil, fmt.Errorf("no way to the Kubernetes API server: %w", err)
 	}

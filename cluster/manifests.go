@@ -32,17 +32,16 @@ const (
 func (c *Cluster) followManifests(ctx context.Context) error {
 	changes, stop := watchFolder(ctx, c.cfg.Manifests, c.log)
 	defer stop()
-	var last [sha256.Size]byte
 	var stamp string
 	tick := time.NewTicker(manifestsPoll)
 	defer tick.Stop()
 	for {
 		if now := stampOf(c.cfg.Manifests); now != stamp {
-			sum, err := c.loadManifests(last)
+			sum, err := c.loadManifests(c.loaded)
 			if err != nil {
 				c.log.Error("manifests do not load, what was read before stays", "path", c.cfg.Manifests, "reason", err.Error())
 			} else {
-				last = sum
+				c.loaded = sum
 				c.store.publishAll()
 				c.setSynced()
 			}
@@ -206,11 +205,14 @@ func (m *manifestSet) document(b []byte) error {
 		Kind  string            `json:"kind"`
 		Items []json.RawMessage `json:"items"`
 	}
-	if bytes.Equal(bytes.TrimSpace(b), []byte("null")) {
+	switch text := bytes.TrimSpace(b); {
+	case bytes.Equal(text, []byte("null")):
 		return nil
+	case !bytes.HasPrefix(text, []byte("{")):
+		return errors.New("this is no Kubernetes object; write what kubectl get -o yaml prints")
 	}
 	if err := json.Unmarshal(b, &head); err != nil {
-		return err
+		return wrongField(err)
 	}
 	if strings.HasSuffix(head.Kind, "List") {
 		item := strings.TrimSuffix(head.Kind, "List")
@@ -231,10 +233,13 @@ func (m *manifestSet) one(b []byte, of string) error {
 		Kind string `json:"kind"`
 	}
 	if err := json.Unmarshal(b, &head); err != nil {
-		return err
+		return wrongField(err)
 	}
 	if head.Kind == "" {
 		head.Kind = of
+	}
+	if head.Kind == "" {
+		return errors.New("this object has no kind; write what kubectl get -o yaml prints")
 	}
 	k, ok := map[string]kind{
 		"Namespace": kindNamespace, "Service": kindService, "EndpointSlice": kindSlice, "Pod": kindPod, "ServiceImport": kindImport,
@@ -243,7 +248,7 @@ func (m *manifestSet) one(b []byte, of string) error {
 		return nil
 	}
 	if err := json.Unmarshal(b, j); err != nil {
-		return fmt.Errorf("%s: %w", head.Kind, err)
+		return fmt.Errorf("%s: %w", head.Kind, wrongField(err))
 	}
 	if j.Metadata.Name == "" {
 		return errors.New(head.Kind + " without metadata.name")
@@ -253,6 +258,15 @@ func (m *manifestSet) one(b []byte, of string) error {
 	}
 	m.objects = append(m.objects, manifest{k, j})
 	return nil
+}
+
+// wrongField says which field of an object does not hold what it should, in the words of a manifest.
+func wrongField(err error) error {
+	var wrong *json.UnmarshalTypeError
+	if !errors.As(err, &wrong) || wrong.Field == "" {
+		return err
+	}
+	return fmt.Errorf("the field %s cannot be a %s", wrong.Field, wrong.Value)
 }
 
 // install makes the store hold the set and nothing else. A namespace exists when it is listed, or, where no namespace is
