@@ -213,6 +213,9 @@ func ParseRcode(s string) (Rcode, bool) {
 
 // Label is the mnemonic as metrics and logs have it: the bare number for a code without one.
 func (r Rcode) Label() string {
+	if r == BadVers {
+		return "BADSIG" // TSIG's name for the same number (RFC 8945, 3), which is what CoreDNS counts under
+	}
 	if s, ok := rcodeNames[r]; ok {
 		return s
 	}
