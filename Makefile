@@ -6,7 +6,7 @@ VERSION ?= 0.1.0-dev
 LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZ    ?= 2m
 
-.PHONY: build run test check diff fuzz image clean
+.PHONY: build run test check diff fuzz bench image clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN)/godwit ./cmd/godwit
@@ -41,6 +41,12 @@ fuzz:
 			echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ) $$pkg || exit 1; \
 		done; \
 	done
+
+# Measures everything and writes docs/benchmarks.md: make bench [BENCH="-only hit -short"] [PEER='name=command']
+bench:
+	test/deps.sh bench
+	test/controlplane/build.sh
+	$(GO) run ./bench $(BENCH)
 
 # The image that takes CoreDNS's place, as a folder that buildah has made: see deploy/README.md.
 image:
