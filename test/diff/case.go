@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,9 +19,11 @@ import (
 // that are only loaded.
 type testCase struct {
 	name     string
+	folder   fs.FS        // where shared files are
 	files    []txtar.File // everything but the script: copied into each server's folder
 	loads    []load       // Corefiles that are only started
 	steps    []step
+	cluster  []byte        // manifests that the API servers hold from the start
 	running  bool          // TTLs count down: they may differ by a second
 	wait     time.Duration // how long an answer may take
 	noticeIn time.Duration // how long a change of the cluster's objects gets
@@ -51,7 +54,7 @@ func readCases(dir, glob string) ([]*testCase, error) {
 		if err != nil {
 			return nil, err
 		}
-		c, err := parseCase(name, b)
+		c, err := parseCase(os.DirFS(dir), name, b)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p, err)
 		}
@@ -60,10 +63,12 @@ func readCases(dir, glob string) ([]*testCase, error) {
 	return cases, nil
 }
 
-func parseCase(name string, b []byte) (*testCase, error) {
-	c := &testCase{name: name, wait: 2500 * time.Millisecond, noticeIn: 600 * time.Millisecond}
+// parseCase reads one archive; folder is where the files are that several cases share.
+func parseCase(folder fs.FS, name string, b []byte) (*testCase, error) {
+	c := &testCase{name: name, folder: folder, wait: 2500 * time.Millisecond, noticeIn: 600 * time.Millisecond}
 	archive := txtar.Parse(b)
 	corefile := false
+	var err error
 	for _, f := range archive.Files {
 		switch {
 		case f.Name == "script":
@@ -73,6 +78,9 @@ func parseCase(name string, b []byte) (*testCase, error) {
 			continue
 		case f.Name == "Corefile":
 			corefile = true
+			if c.cluster, err = sharedCluster(folder, f.Data); err != nil {
+				return nil, err
+			}
 			c.running = c.running || bytes.Contains(f.Data, []byte("cache"))
 		case strings.HasPrefix(f.Name, "load/"):
 			c.loads = append(c.loads, load{name: strings.TrimPrefix(f.Name, "load/"), path: f.Name})
@@ -92,6 +100,14 @@ func parseCase(name string, b []byte) (*testCase, error) {
 		return nil, errors.New("neither a Corefile nor one under load/")
 	}
 	return c, nil
+}
+
+// sharedCluster gives the manifests of every case whose Corefile asks a cluster.
+func sharedCluster(folder fs.FS, corefile []byte) ([]byte, error) {
+	if !bytes.Contains(corefile, []byte("kubernetes")) {
+		return nil, nil
+	}
+	return fs.ReadFile(folder, "kubernetes.yaml")
 }
 
 // load is a Corefile that is started by itself, to see whether it loads.
@@ -130,16 +146,29 @@ func (c *testCase) script(b []byte) error {
 		} else {
 			fields := strings.Fields(line)
 			s.verb, s.args = fields[0], fields[1:]
-			err = c.special(&s)
+			if s.verb == "include" && len(s.args) == 1 {
+				err = c.include(s.args[0])
+			} else {
+				err = c.special(&s)
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("script line %d: %w", n, err)
 		}
-		if s.verb != "set" {
+		if s.verb != "set" && s.verb != "include" {
 			c.steps = append(c.steps, s)
 		}
 	}
 	return scan.Err()
+}
+
+// include reads the steps of a file that several cases share.
+func (c *testCase) include(name string) error {
+	b, err := fs.ReadFile(c.folder, name)
+	if err != nil {
+		return err
+	}
+	return c.script(b)
 }
 
 // special checks the steps that are not questions, and takes those that set something for the whole case.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -44,7 +45,38 @@ func (n *norm) differ(got pair[reply]) string {
 	if n.alike(got, read) {
 		return ""
 	}
-	return sideBySide(shown)
+	text := sideBySide(shown)
+	if n.alike(got, pair[[]message]{lowered(read[0]), lowered(read[1])}) {
+		text = onlyCase + "\n" + text
+	}
+	return text
+}
+
+// onlyCase stands above a difference that is none to a resolver: names compare without regard to case (RFC 4343, 3).
+const onlyCase = "  only the case of letters differs"
+
+// lowered is the messages with all records, but not the questions, in small letters.
+func lowered(list []message) []message {
+	out := slices.Clone(list)
+	for i := range out {
+		for s, records := range out[i].sections {
+			out[i].sections[s] = slices.Clone(records)
+			for k := range records {
+				out[i].sections[s][k].text = strings.ToLower(records[k].text)
+			}
+			sortRecords(out[i].sections[s])
+		}
+	}
+	return out
+}
+
+func sortRecords(list []record) {
+	slices.SortFunc(list, func(a, b record) int {
+		if c := strings.Compare(a.text, b.text); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.ttl, b.ttl)
+	})
 }
 
 func (n *norm) alike(got pair[reply], read pair[[]message]) bool {
@@ -91,12 +123,7 @@ func (n *norm) read(r reply) []message {
 	}
 	for i := range out {
 		for s := range out[i].sections {
-			slices.SortFunc(out[i].sections[s], func(a, b record) int {
-				if c := strings.Compare(a.text, b.text); c != 0 {
-					return c
-				}
-				return int(a.ttl) - int(b.ttl)
-			})
+			sortRecords(out[i].sections[s])
 		}
 	}
 	return out

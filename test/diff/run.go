@@ -80,12 +80,8 @@ func (r *run) prepare(root string, ports *ports) error {
 			return err
 		}
 		r.api[i], vars["API"] = api, api.port()
-		for _, f := range r.files {
-			if f.Name == "cluster.yaml" {
-				if err := api.apply(f.Data); err != nil {
-					return err
-				}
-			}
+		if err := api.apply(r.cluster); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -325,12 +321,8 @@ func (r *run) seen(s *step) {
 	r.compareLines(s.text+" "+strconv.Itoa(s.line), lines)
 }
 
-// compareLines compares two sorted lists.
+// compareLines compares two sorted lists. Every line that only one of them has is a difference of its own.
 func (r *run) compareLines(what string, lines pair[[]string]) {
-	if slices.Equal(lines[0], lines[1]) {
-		return
-	}
-	var b strings.Builder
 	for i, mark := range []string{"  - ", "  + "} {
 		other := slices.Clone(lines[1-i])
 		for _, l := range lines[i] {
@@ -338,8 +330,7 @@ func (r *run) compareLines(what string, lines pair[[]string]) {
 				other = slices.Delete(other, at, at+1)
 				continue
 			}
-			b.WriteString(mark + clip(l) + "\n")
+			r.differ(what, mark+clip(strings.ReplaceAll(l, "\n", "|")))
 		}
 	}
-	r.differ(what, strings.TrimSuffix(b.String(), "\n"))
 }
