@@ -1,0 +1,14 @@
+package prometheus_test
+
+import (
+	"testing"
+
+	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/internal/scenario"
+	"github.com/godwit-dns/godwit/plugin/forward"
+	"github.com/godwit-dns/godwit/plugin/prometheus"
+)
+
+func TestScenarios(t *testing.T) {
+	scenario.Run(t, "testdata/*.txtar", []chain.Spec{prometheus.Spec, forward.Spec})
+}
