@@ -98,20 +98,22 @@ func (b *blocking) Serve(q *Query) Outcome {
 	return Parked
 }
 
-// work does a job, and then those that wait.
+// work does a job, and has the next one done however it ends.
 func (b *blocking) work(job blockingJob) {
-	for {
-		b.do(job)
-		b.mu.Lock()
-		if len(b.queue) == 0 {
-			b.running--
-			b.mu.Unlock()
-			return
-		}
-		job = b.queue[0]
-		b.queue = b.queue[:copy(b.queue, b.queue[1:])]
-		b.mu.Unlock()
+	defer b.next()
+	b.do(job)
+}
+
+func (b *blocking) next() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.queue) == 0 {
+		b.running--
+		return
 	}
+	job := b.queue[0]
+	b.queue = b.queue[:copy(b.queue, b.queue[1:])]
+	b.wait.Go(func() { b.work(job) })
 }
 
 func (b *blocking) do(job blockingJob) {
