@@ -11,6 +11,8 @@ func TestList(t *testing.T) { testCluster(t, false) }
 func testCluster(t *testing.T, streaming bool) {
 	plane := startPlane(t, streaming)
 	t.Run("records", func(t *testing.T) { testRecords(t, plane) })
+	t.Run("access", func(t *testing.T) { testAccess(t, plane) })
+	t.Run("multicluster", func(t *testing.T) { testImports(t, plane) })
 	t.Run("outage", func(t *testing.T) { testOutage(t, plane) })
 	t.Run("expired", func(t *testing.T) { testExpired(t, plane) })
 	t.Run("forbidden", func(t *testing.T) { testForbidden(t, plane) })
