@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -73,25 +74,25 @@ func substitute(re *regexp.Regexp, to, name string) (string, bool) {
 }
 
 // matcher tells which names a ttl or rcode rule is for.
-type matcher func(name string) bool
+type matcher func(name []byte) bool
 
 func newMatcher(kind, text string) (matcher, error) {
-	name := normal(text)
+	name := []byte(normal(text))
 	switch strings.ToLower(kind) {
 	case exactMatch:
-		return func(n string) bool { return n == name }, nil
+		return func(n []byte) bool { return bytes.Equal(n, name) }, nil
 	case prefixMatch:
-		return func(n string) bool { return strings.HasPrefix(n, name) }, nil
+		return func(n []byte) bool { return bytes.HasPrefix(n, name) }, nil
 	case suffixMatch:
-		return func(n string) bool { return strings.HasSuffix(n, name) }, nil
+		return func(n []byte) bool { return bytes.HasSuffix(n, name) }, nil
 	case substringMatch:
-		return func(n string) bool { return strings.Contains(n, name) }, nil
+		return func(n []byte) bool { return bytes.Contains(n, name) }, nil
 	case regexMatch:
 		re, err := compile(text)
 		if err != nil {
 			return nil, err
 		}
-		return re.MatchString, nil
+		return re.Match, nil
 	}
 	return nil, fmt.Errorf("%q is none of exact, prefix, suffix, substring, regex", kind)
 }

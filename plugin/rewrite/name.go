@@ -1,8 +1,9 @@
 package rewrite
 
 import (
+	"bytes"
 	"fmt"
-	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/godwit-dns/godwit/chain"
@@ -24,70 +25,101 @@ func (r *exactName) apply(q *chain.Query, s *state) (bool, error) {
 	if r.name == nil {
 		return false, fmt.Errorf("invalid name after rewrite: %s", r.to)
 	}
-	q.SetName(r.name)
+	s.setName(q, r.name)
 	s.later(r.undo...)
 	return true, nil
 }
 
-// partName renames by a part of the name or by a pattern. Change gives the new name, false when the rule is not for it.
+// partName renames by a part of the name or by a pattern.
 type partName struct {
-	change func(name string) (string, bool)
-	auto   bool // names of the answer are mapped back from the new name to the old one
+	match  func(name []byte) bool
+	change func(name string) string // for names that match
+	auto   bool                     // names of the answer are mapped back from the new name to the old one
 	undo   []undo
 }
 
 func (r *partName) apply(q *chain.Query, s *state) (bool, error) {
-	old := q.Name().String()
-	name, ok := r.change(old)
-	if !ok {
+	text := s.text(q)
+	if !r.match(text) {
 		return false, nil
 	}
-	if err := rename(q, name); err != nil {
+	old := slices.Clone(q.Name())
+	if err := s.rename(q, r.change(string(text))); err != nil {
 		return false, err
 	}
 	if r.auto {
-		back := &remap{from: name, to: old}
+		back := &ending{from: slices.Clone(q.Name()), to: old}
 		s.later(&owners{back}, &values{back})
 	}
 	s.later(r.undo...)
 	return true, nil
 }
 
-// remap maps one name, and names below it, to another.
-type remap struct{ from, to string }
-
-func (m *remap) rewrite(name string) string {
-	head := len(name) - len(m.from)
-	if head < 0 || !strings.EqualFold(name[head:], m.from) {
-		return name
-	}
-	if head == 0 || name[head-1] == '.' {
-		return name[:head] + m.to
-	}
-	return name
+// endName renames what is below one name to be below another.
+type endName struct {
+	ending
+	undo []undo
 }
 
-// resuffix maps one ending of names to another.
-type resuffix struct{ from, to string }
-
-func (m *resuffix) rewrite(name string) string {
-	if before, ok := strings.CutSuffix(name, m.from); ok {
-		return before + m.to
+func (r *endName) apply(q *chain.Query, s *state) (bool, error) {
+	var buf [2 * wire.MaxName]byte
+	n, ok, err := r.rewrite(buf[:0], q.Name())
+	if !ok || err != nil {
+		return false, err
 	}
-	return name
+	s.setName(q, n)
+	s.later(r.undo...)
+	return true, nil
 }
 
-// pattern maps names by a regular expression.
-type pattern struct {
-	re *regexp.Regexp
-	to string
+// ending maps a name, and names below it, to another.
+type ending struct {
+	from, to wire.Name
+	below    bool // only names below it
 }
 
-func (m *pattern) rewrite(name string) string {
-	if s, ok := substitute(m.re, m.to, name); ok {
-		return s
+func (m *ending) rewrite(dst []byte, n wire.Name) ([]byte, bool, error) {
+	if m.below && len(n) == len(m.from) || !n.Under(m.from) {
+		return dst, false, nil
 	}
-	return name
+	head := n[:len(n)-len(m.from)]
+	if len(head)+len(m.to) > wire.MaxName {
+		return dst, false, fmt.Errorf("invalid name after rewrite: %s%s", append(slices.Clone(head), 0), m.to)
+	}
+	return append(append(dst, head...), m.to...), true, nil
+}
+
+// newEnding reads two endings of names that begin with a dot, ".a.example." for instance, so that they are for whole
+// labels; nil for any others.
+func newEnding(from, to string) *ending {
+	if !strings.HasPrefix(from, ".") || !strings.HasPrefix(to, ".") || len(from) == 1 || len(to) == 1 {
+		return nil
+	}
+	f, err := wire.ParseName(from[1:])
+	if err != nil {
+		return nil
+	}
+	t, err := wire.ParseName(to[1:])
+	if err != nil {
+		return nil
+	}
+	return &ending{f, t, true}
+}
+
+// textual maps names in presentation form; false when a name stays.
+type textual func(name string) (string, bool)
+
+func (f textual) rewrite(dst []byte, n wire.Name) ([]byte, bool, error) {
+	old := n.String()
+	text, ok := f(old)
+	if !ok || text == old {
+		return dst, false, nil
+	}
+	out, err := wire.AppendName(dst, text)
+	if err != nil {
+		return dst, false, fmt.Errorf("%q becomes %q, which is no domain name", old, text)
+	}
+	return out, true, nil
 }
 
 // newName reads: [exact|prefix|suffix|substring|regex] FROM TO [answer ...]
@@ -110,24 +142,24 @@ func newName(args []string) (rule, error) {
 		return newExactName(normal(from), normal(to), undo)
 	case prefixMatch:
 		from, to = normal(from), normal(to)
-		return &partName{func(n string) (string, bool) {
-			after, ok := strings.CutPrefix(n, from)
-			return to + after, ok
-		}, auto, undo}, nil
+		return &partName{func(n []byte) bool { return bytes.HasPrefix(n, []byte(from)) },
+			func(n string) string { return to + n[len(from):] }, auto, undo}, nil
 	case suffixMatch:
 		return newSuffixName(normal(from), normal(to), auto, undo), nil
 	case substringMatch:
 		from, to = normal(from), normal(to)
-		return &partName{func(n string) (string, bool) {
-			return strings.ReplaceAll(n, from, to), strings.Contains(n, from)
-		}, auto, undo}, nil
+		return &partName{func(n []byte) bool { return bytes.Contains(n, []byte(from)) },
+			func(n string) string { return strings.ReplaceAll(n, from, to) }, auto, undo}, nil
 	case regexMatch:
 		re, err := compileFor(from, to)
 		if err != nil {
 			return nil, err
 		}
 		to = normal(to)
-		return &partName{func(n string) (string, bool) { return substitute(re, to, n) }, auto, undo}, nil
+		return &partName{re.Match, func(n string) string {
+			s, _ := substitute(re, to, n) // it matches
+			return s
+		}, auto, undo}, nil
 	}
 	return nil, fmt.Errorf("name rule supports only exact, prefix, suffix, substring, and regex name matching, received: %s", kind)
 }
@@ -137,26 +169,37 @@ func newExactName(from, to string, answer []undo) (rule, error) {
 	if _, err := compileFor(to, from); err != nil { // CoreDNS refuses such names, for no reason that matters
 		return nil, err
 	}
-	back := &remap{from: to, to: from}
-	r := &exactName{to: to, undo: append([]undo{&owners{back}, &values{back}}, answer...)}
+	r := &exactName{to: to, undo: answer}
 	if n, err := wire.ParseName(from); err == nil {
 		r.from = n
 	}
 	if n, err := wire.ParseName(to); err == nil {
 		r.name = n
 	}
+	if r.from != nil && r.name != nil {
+		back := &ending{from: r.name, to: r.from}
+		r.undo = append([]undo{&owners{back}, &values{back}}, answer...)
+	}
 	return r, nil
 }
 
 func newSuffixName(from, to string, auto bool, answer []undo) rule {
+	forth := newEnding(from, to)
 	if auto {
-		back := &resuffix{from: to, to: from}
+		var back rewriter = textual(func(n string) (string, bool) {
+			before, ok := strings.CutSuffix(n, to)
+			return before + from, ok
+		})
+		if forth != nil {
+			back = &ending{forth.to, forth.from, true}
+		}
 		answer = append([]undo{&owners{back}, &values{back}}, answer...)
 	}
-	return &partName{func(n string) (string, bool) {
-		before, ok := strings.CutSuffix(n, from)
-		return before + to, ok
-	}, false, answer}
+	if forth != nil {
+		return &endName{*forth, answer}
+	}
+	return &partName{func(n []byte) bool { return bytes.HasSuffix(n, []byte(from)) },
+		func(n string) string { return n[:len(n)-len(from)] + to }, false, answer}
 }
 
 // newAnswer reads what follows the names of a rule: answer auto, answer name FROM TO, answer value FROM TO, in any number.
@@ -190,7 +233,8 @@ func newAnswer(kind string, args []string) (auto bool, list []undo, err error) {
 		if err != nil {
 			return false, nil, fmt.Errorf("%s answer rule for %s rule: %w", what, kind, err)
 		}
-		p := &pattern{re, normal(args[1])}
+		to := normal(args[1])
+		p := textual(func(n string) (string, bool) { return substitute(re, to, n) })
 		args = args[2:]
 		if what == "value" {
 			list = append(list, &values{p})

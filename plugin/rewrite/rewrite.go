@@ -25,6 +25,7 @@ type Rewrite struct {
 	log   *slog.Logger
 	lines []line
 	state *chain.Slot[state]
+	loops []work // by loop, so that nothing is allocated for each query
 }
 
 var (
@@ -51,6 +52,7 @@ type state struct {
 	fixed  [4]undo // backing of undo for the usual few rules
 	active bool    // the reply is this directive's to write again
 	alias  *alias  // while the new target of a CNAME record is asked for
+	work   *work   // of the query's loop
 }
 
 // later notes what is to be done to the reply.
@@ -61,9 +63,32 @@ func (s *state) later(u ...undo) {
 	s.undo = append(s.undo, u...)
 }
 
+// text is the query's name in presentation form, lower case. It is valid until the name changes.
+func (s *state) text(q *chain.Query) []byte {
+	if len(s.work.text) == 0 {
+		s.work.text = q.Name().AppendText(s.work.text)
+	}
+	return s.work.text
+}
+
+// setName gives the query another name.
+func (s *state) setName(q *chain.Query, n wire.Name) {
+	q.SetName(n)
+	s.work.text = s.work.text[:0]
+}
+
+// work is what a loop needs while it has a query in hand.
+type work struct {
+	text     []byte // the query's name, empty when it is to be written first
+	reversal reversal
+	keep     func(wire.Section, *wire.Record) wire.Action // the reversal's method, bound once
+}
+
 // Serve applies the rules.
 func (w *Rewrite) Serve(q *chain.Query) chain.Outcome {
 	s := w.state.Of(q)
+	s.work = &w.loops[q.Shard()]
+	s.work.text = s.work.text[:0]
 	var before [wire.MaxName]byte
 	entered, typ, class := wire.Name(before[:copy(before[:], q.Name())]), q.Type, q.Class
 	for i := range w.lines {
@@ -84,13 +109,13 @@ func (w *Rewrite) Serve(q *chain.Query) chain.Outcome {
 }
 
 // rename gives the query a new name in presentation form.
-func rename(q *chain.Query, name string) error {
+func (s *state) rename(q *chain.Query, name string) error {
 	var buf [wire.MaxName + 1]byte
 	n, err := wire.AppendName(buf[:0], name)
 	if err != nil || name == "" {
 		return fmt.Errorf("invalid name after rewrite: %s", name)
 	}
-	q.SetName(n)
+	s.setName(q, n)
 	return nil
 }
 
@@ -117,12 +142,15 @@ func (w *Rewrite) Reply(q *chain.Query, below chain.Outcome) chain.Outcome {
 
 // restore writes the reply again under the client's own question, with everything undone that the rules did.
 func restore(q *chain.Query, s *state) chain.Outcome {
-	r := &reversal{undo: s.undo, rcode: q.Reply.Rcode}
-	err := q.RestoreQuestion(func(_ wire.Section, rec *wire.Record) wire.Action {
-		r.record(rec)
-		return wire.Keep
-	})
-	return r.finish(q, err)
+	r := s.reversal(q)
+	return r.finish(q, q.RestoreQuestion(s.work.keep))
+}
+
+// reversal is the loop's, made ready for the query's reply.
+func (s *state) reversal(q *chain.Query) *reversal {
+	r := &s.work.reversal
+	r.undo, r.rcode, r.records, r.alias, r.err = s.undo, q.Reply.Rcode, 0, nil, nil
+	return r
 }
 
 // Resume takes what the server answers for the new target of an alias: it comes in place of what followed the alias.
@@ -132,7 +160,7 @@ func (w *Rewrite) Resume(q *chain.Query, ev chain.Event) chain.Outcome {
 		w.log.Error("plugin/rewrite: no answer for the new target of an alias", "target", s.alias.to.String())
 		return restore(q, s)
 	}
-	r := &reversal{undo: s.undo, rcode: q.Reply.Rcode}
+	r := s.reversal(q)
 	old := slices.Clone(q.Reply.Bytes())
 	aliases := 0
 	err := q.RestoreQuestion(func(sec wire.Section, rec *wire.Record) wire.Action {

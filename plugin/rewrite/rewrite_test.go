@@ -329,3 +329,18 @@ func TestSetup(t *testing.T) {
 		}
 	}
 }
+
+// TestNoAllocation: rules that are not for a query cost it no memory, and neither do the two kinds that clusters have.
+func TestNoAllocation(t *testing.T) {
+	text := "example.org {\nrewrite name exact old.example.org www.example.org\nrewrite name suffix .pub.example.org .example.org answer auto\n" +
+		"rewrite name regex ^never-(.*)$ {1}\nrewrite name substring never x\nrewrite ttl prefix never 5\nrewrite rcode regex ^never 0 1\nfile db\n}\n"
+	b := chaintest.New(t, text, chaintest.Options{Specs: specs, Files: os.DirFS("testdata")})
+	b.ExpectNoAllocation(new(dns.Msg).SetQuestion("www.example.org.", dns.TypeA))
+	b.ExpectNoAllocation(new(dns.Msg).SetQuestion("old.example.org.", dns.TypeA))
+	b.ExpectNoAllocation(new(dns.Msg).SetQuestion("mail.pub.example.org.", dns.TypeMX))
+}
+
+func BenchmarkExact(b *testing.B) {
+	bench := chaintest.New(b, "example.org {\nrewrite name exact old.example.org www.example.org\nfile db\n}\n", chaintest.Options{Specs: specs, Files: os.DirFS("testdata")})
+	bench.Measure(b, new(dns.Msg).SetQuestion("old.example.org.", dns.TypeA))
+}

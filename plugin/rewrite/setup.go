@@ -12,7 +12,11 @@ import (
 var Spec = chain.Spec{Name: "rewrite", Usage: "rewrite [continue|stop] FIELD [TYPE] FROM TO [OPTIONS]", New: setup}
 
 func setup(s *chain.Setup) error {
-	w := &Rewrite{log: s.Env.Log, state: chain.NewSlot[state](s)}
+	w := &Rewrite{log: s.Env.Log, state: chain.NewSlot[state](s), loops: make([]work, s.Env.Loops)}
+	for i := range w.loops {
+		l := &w.loops[i]
+		l.keep = l.reversal.keep
+	}
 	for i := range s.Lines {
 		l := &s.Lines[i]
 		words, err := words(l)

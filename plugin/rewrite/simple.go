@@ -69,7 +69,7 @@ type replyRule struct {
 }
 
 func (r *replyRule) apply(q *chain.Query, s *state) (bool, error) {
-	if !r.match(q.Name().String()) {
+	if !r.match(s.text(q)) {
 		return false, nil
 	}
 	s.later(r.undo)

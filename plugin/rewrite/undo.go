@@ -28,6 +28,14 @@ type reversal struct {
 	records int
 	alias   *alias // the alias whose record this is
 	err     error
+
+	name, data []byte // scratch
+}
+
+// keep is what wire.Transcribe calls for a record that stays.
+func (r *reversal) keep(_ wire.Section, rec *wire.Record) wire.Action {
+	r.record(rec)
+	return wire.Keep
 }
 
 func (r *reversal) record(rec *wire.Record) {
@@ -51,7 +59,7 @@ func (r *reversal) finish(q *chain.Query, err error) chain.Outcome {
 	if r.rcode != q.Reply.Rcode {
 		q.Reply.SetRcode(r.rcode)
 	}
-	for i := len(r.undo) - 1; i >= 0; i-- {
+	for i := len(r.undo) - 1; i >= 0; i-- { // few replies have any
 		if u, ok := r.undo[i].(optionUndo); ok {
 			q.Reply.Options = u.options(q.Reply.Options)
 			q.SetOptions(u.options(slices.Clone(q.EDNS.Options)))
@@ -60,21 +68,23 @@ func (r *reversal) finish(q *chain.Query, err error) chain.Outcome {
 	return chain.Answered
 }
 
-// rewriter changes a name in presentation form.
-type rewriter interface{ rewrite(name string) string }
+// rewriter changes names.
+type rewriter interface {
+	// rewrite appends the changed name to dst, and reports whether it changed. An error fails the reply.
+	rewrite(dst []byte, n wire.Name) ([]byte, bool, error)
+}
 
-// names gives a changed name in wire form; nil when it stays as it is, or can't be a name, which fails the reply.
+// changed gives a changed name, which is valid until the next; nil when it stays as it is.
 func (r *reversal) changed(w rewriter, n wire.Name) wire.Name {
-	old := n.String()
-	text := w.rewrite(old)
-	if text == old {
+	out, ok, err := w.rewrite(r.name[:0], n)
+	if err != nil {
+		r.err = err
+	}
+	if err != nil || !ok {
 		return nil
 	}
-	n, err := wire.ParseName(text)
-	if err != nil && r.err == nil {
-		r.err = fmt.Errorf("%q becomes %q, which is no domain name", old, text)
-	}
-	return n
+	r.name = out
+	return out
 }
 
 // owners rewrites the owners of records.
@@ -96,35 +106,38 @@ func (u *values) record(r *reversal, rec *wire.Record) {
 	if rec == nil {
 		return
 	}
-	data, at, end, ok := target(rec)
+	at, end, ok := r.target(rec)
 	if !ok {
 		return
 	}
-	if n := r.changed(u.rewriter, wire.Name(data[at:end])); n != nil {
-		rec.SetData(slices.Concat(data[:at], n, data[end:]))
+	if n := r.changed(u.rewriter, wire.Name(r.data[at:end])); n != nil {
+		size := len(r.data)
+		r.data = append(append(append(r.data, r.data[:at]...), n...), r.data[end:size]...)
+		rec.SetData(r.data[size:])
 	}
 }
 
-// target finds the name that a record refers to, for the types that rules know: its data, and where the name stands.
-func target(rec *wire.Record) (data []byte, at, end int, ok bool) {
+// target reads a record's data and finds the name that it refers to, for the types that rules know.
+func (r *reversal) target(rec *wire.Record) (at, end int, ok bool) {
 	switch rec.Type {
 	case wire.TypeSRV, wire.TypeMX, wire.TypeCNAME, wire.TypeNS, wire.TypeDNAME, wire.TypeNAPTR, wire.TypeSOA, wire.TypePTR:
 	default:
-		return nil, 0, 0, false
+		return 0, 0, false
 	}
-	data, err := rec.Data(nil)
+	data, err := rec.Data(r.data[:0])
 	if err != nil {
-		return nil, 0, 0, false
+		return 0, 0, false
 	}
+	r.data = data
 	if at, ok = wire.TargetOffset(rec.Type, data); !ok {
-		return nil, 0, 0, false
+		return 0, 0, false
 	}
 	for end = at; end < len(data); end += 1 + int(data[end]) {
 		if data[end] == 0 {
-			return data, at, end + 1, true
+			return at, end + 1, true
 		}
 	}
-	return nil, 0, 0, false
+	return 0, 0, false
 }
 
 // ttls bounds TTLs.
