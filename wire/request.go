@@ -331,6 +331,7 @@ func (r *Request) SetQuestion(name Name, t Type) {
 
 // ChangeQuestion makes r ask for another name and type of class IN, as if it had been asked so; EDNS and flags stay.
 func (r *Request) ChangeQuestion(name Name, t Type) {
+	r.Length += len(name) - int(r.origLen)
 	r.Type, r.Class, r.asked, r.askedCls = t, ClassIN, t, ClassIN
 	r.origLen = uint8(copy(r.original[:], name))
 	r.SetName(name)
