@@ -25,8 +25,8 @@ import (
 // client sends requests to the API server with client-go's credentials.
 type client struct {
 	cfg     Config
-	limiter flowcontrol.RateLimiter
-	slots   chan struct{} // bounds requests without a response; nil for no bound
+	limiter flowcontrol.RateLimiter // nil unless the configuration asks for one: the reader's own pauses bound its requests
+	slots   chan struct{}           // bounds requests without a response; nil for no bound
 
 	mu     sync.Mutex
 	target *target
@@ -52,7 +52,9 @@ func newClient(cfg Config) (*client, error) {
 	if cfg.Burst > 0 {
 		burst = cfg.Burst
 	}
-	c.limiter = flowcontrol.NewTokenBucketRateLimiter(qps, burst)
+	if cfg.QPS > 0 || cfg.Burst > 0 {
+		c.limiter = flowcontrol.NewTokenBucketRateLimiter(qps, burst)
+	}
 	if cfg.MaxInFlight > 0 {
 		c.slots = make(chan struct{}, cfg.MaxInFlight)
 	}
@@ -182,8 +184,10 @@ const (
 // get sends one request and gives its response, whatever its status. The body is the caller's to close.
 func (c *client) get(ctx context.Context, path string, query url.Values, json bool) (*http.Response, error) {
 	begin := time.Now()
-	if err := c.limiter.Wait(ctx); err != nil {
-		return nil, err
+	if c.limiter != nil {
+		if err := c.limiter.Wait(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if c.slots != nil {
 		select {

@@ -52,6 +52,7 @@ func (c *Cluster) followManifests(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		case <-changes:
+			stamp = "" // a link that leads to another file may show the same size and time
 			select {
 			case <-ctx.Done():
 				return nil

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -46,6 +48,7 @@ type reader struct {
 	never   bool   // lists are not to be streamed: client-go's switch says so
 	noList  bool   // the server does not stream lists
 	backoff backoff
+	lost    bool // the API server was lost and has not answered since
 
 	synced    atomic.Bool
 	streaming atomic.Bool
@@ -189,6 +192,10 @@ func (r *reader) open(ctx context.Context, query url.Values) (body *bufio.Reader
 		stop()
 		return nil, false, nil, err
 	}
+	if r.lost {
+		r.lost, r.backoff.failures = false, 0
+		r.c.log.Info("the API server is back", "resource", r.res.kind.String())
+	}
 	alive := &aliveReader{r: resp.Body, ctx: ctx, touch: func() {
 		timer.Reset(silence)
 		r.lastFrame.Store(r.c.cfg.Wall().UnixNano())
@@ -295,33 +302,48 @@ func (r *reader) after(err error, lasted time.Duration) time.Duration {
 	}
 	r.backoff.failures++
 	var e *refusal
-	if !errors.As(err, &e) {
+	switch {
+	case errors.As(err, &e):
+		return r.afterRefusal(e)
+	case lossOf(err):
 		return r.afterLoss(err)
 	}
-	level := r.c.log.Warn
-	switch {
-	case e.expired():
+	r.c.log.Error("reading from the API server failed", "resource", r.res.kind.String(), "reason", err.Error())
+	return r.backoff.next()
+}
+
+// afterRefusal is after for what the API server says.
+func (r *reader) afterRefusal(e *refusal) time.Duration {
+	if e.expired() {
 		r.version, r.listed = "", false
 		r.c.log.Info("the watch is too old to go on, reading everything again", "resource", r.res.kind.String(), "reason", e.Error())
 		return quick(100 * time.Millisecond)
+	}
+	starting := time.Since(r.backoff.lost) < quickFor
+	switch {
 	case e.code == http.StatusForbidden:
 		r.forbidden.Add(1)
-		level = r.c.log.Error
-		level("the API server forbids reading a resource; grant list and watch on it to this ServiceAccount",
+		if starting && r.backoff.failures < 20 {
+			break // it does not know its roles yet
+		}
+		r.c.log.Error("the API server forbids reading a resource; grant list and watch on it to this ServiceAccount",
 			"resource", r.res.kind.String(), "path", r.res.path, "reason", e.Error())
 	default:
-		level("reading from the API server failed", "resource", r.res.kind.String(), "reason", e.Error())
+		r.c.log.Warn("reading from the API server failed", "resource", r.res.kind.String(), "reason", e.Error())
 	}
-	if e.code == http.StatusNotFound {
-		return r.backoff.next()
-	}
-	if e.retryAfter > 0 {
+	switch {
+	case e.retryAfter > 0:
 		return min(time.Duration(e.retryAfter)*time.Second, backoffMax)
-	}
-	if time.Since(r.backoff.lost) < quickFor {
+	case starting && e.code != http.StatusNotFound:
 		return quick(quickMax)
 	}
 	return r.backoff.next()
+}
+
+// lossOf reports whether an error says that there is no server at the other end, or no longer.
+func lossOf(err error) bool {
+	var netError net.Error
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.As(err, &netError) && !untrusted(nil, err)
 }
 
 // afterLoss is after for connections that failed. They cost a server that is away nothing, and it is to be found soon
@@ -330,6 +352,7 @@ func (r *reader) afterLoss(err error) time.Duration {
 	now := time.Now()
 	first := now.Sub(r.backoff.lost) > quickFor
 	r.backoff.lost = now
+	r.lost = true
 	r.noList = false // another server, or a newer one, may be there next time
 	if first {
 		r.c.log.Warn("lost the API server, trying again", "resource", r.res.kind.String(), "reason", err.Error())
