@@ -7,7 +7,8 @@ import "github.com/godwit-dns/godwit/wire"
 type Forwarder interface {
 	// Forwards reports whether queries for name go to other servers.
 	Forwards(name wire.Name) bool
-	// Suspend stops forwarding, but for HINFO queries for probe; nil starts it again. Queries that are not forwarded
-	// are SERVFAIL. Probe must not be changed afterwards.
-	Suspend(probe wire.Name)
+	// Probe says that HINFO queries for name are the loop directive's: each of them is put to a server, whatever is in
+	// flight already. With suspend nothing else is: other queries are SERVFAIL. A nil name ends both. The name must not
+	// be changed afterwards.
+	Probe(name wire.Name, suspend bool)
 }

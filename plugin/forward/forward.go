@@ -40,9 +40,9 @@ type Forward struct {
 	next       []wire.Rcode // replies after which the next forward is asked
 	nextNoData bool
 
-	suspended atomic.Pointer[wire.Name] // the probe that still passes; nil when not suspended
-	slot      *chain.Slot[state]
-	free      []*waiter // by loop: the first of a list
+	probing atomic.Pointer[probing]
+	slot    *chain.Slot[state]
+	free    []*waiter // by loop: the first of a list
 }
 
 var (
@@ -50,6 +50,17 @@ var (
 	_ chain.Resumer   = (*Forward)(nil)
 	_ chain.Forwarder = (*Forward)(nil)
 )
+
+// probing is what the loop directive wants.
+type probing struct {
+	name    wire.Name
+	suspend bool
+}
+
+// is reports whether q is the probe.
+func (p *probing) is(q *chain.Query) bool {
+	return p != nil && q.Type == wire.TypeHINFO && wire.Equal(q.Name(), p.name)
+}
 
 // state is what the directive knows of a query.
 type state struct{ server *upstream.Server }
@@ -85,7 +96,9 @@ func (f *Forward) Serve(q *chain.Query) chain.Outcome {
 	if !f.Forwards(q.Name()) {
 		return chain.Next
 	}
-	if probe := f.suspended.Load(); probe != nil && !(q.Type == wire.TypeHINFO && wire.Equal(q.Name(), *probe)) {
+	p := f.probing.Load()
+	probe := p.is(q)
+	if p != nil && p.suspend && !probe {
 		return q.Fail(wire.ServFail, errLooping)
 	}
 	shard := q.Shard()
@@ -102,7 +115,7 @@ func (f *Forward) Serve(q *chain.Query) chain.Outcome {
 	w := f.waiter(shard)
 	w.ticket = ticket
 	// A probe that came back has to be seen again, or the loop directive would wait for itself.
-	o := upstream.Options{Via: upstream.TCP, Alone: q.Type == wire.TypeHINFO}
+	o := upstream.Options{Via: upstream.TCP, Alone: probe}
 	if q.Proto.String() == "udp" {
 		o.Via = upstream.UDP
 	}
@@ -152,11 +165,11 @@ func (f *Forward) Forwards(name wire.Name) bool {
 	return true
 }
 
-// Suspend stops and starts forwarding.
-func (f *Forward) Suspend(probe wire.Name) {
-	if probe == nil {
-		f.suspended.Store(nil)
+// Probe lets the loop directive's queries through, alone or not.
+func (f *Forward) Probe(name wire.Name, suspend bool) {
+	if name == nil {
+		f.probing.Store(nil)
 		return
 	}
-	f.suspended.Store(&probe)
+	f.probing.Store(&probing{name, suspend})
 }

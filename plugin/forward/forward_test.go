@@ -148,7 +148,7 @@ func TestSuspend(t *testing.T) {
 		f, _ = handler.(chain.Forwarder)
 		return true
 	})
-	f.Suspend(wire.MustName("1.2."))
+	f.Probe(wire.MustName("1.2."), true)
 	if h.ask(t, chain.UDP); h.out != chain.Failed || h.rcode != wire.ServFail || h.err != errLooping {
 		t.Errorf("suspended: %v, %v, %v", h.out, h.rcode, h.err)
 	}
@@ -160,7 +160,7 @@ func TestSuspend(t *testing.T) {
 		t.Errorf("the probe: %v, %v", h.out, h.err)
 	}
 	h.packet = name
-	f.Suspend(nil)
+	f.Probe(nil, false)
 	if h.ask(t, chain.UDP); h.out != chain.Answered {
 		t.Errorf("afterwards: %v, %v", h.out, h.err)
 	}

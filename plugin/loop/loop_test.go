@@ -58,14 +58,14 @@ func (l *lockedBuffer) String() string {
 // relay forwards over UDP, each query on a goroutine.
 type relay struct {
 	s     *site
-	probe atomic.Pointer[wire.Name]
+	probe atomic.Pointer[wire.Name] // the only query to pass; nil for all
 	asked atomic.Int64
 }
 
 func (r *relay) Forwards(wire.Name) bool { return true }
 
-func (r *relay) Suspend(p wire.Name) {
-	if p == nil {
+func (r *relay) Probe(p wire.Name, suspend bool) {
+	if p == nil || !suspend {
 		r.probe.Store(nil)
 		return
 	}

@@ -34,9 +34,8 @@ type watch struct {
 	exit     bool
 	forwards func(name wire.Name) chain.Forwarder
 
-	looping   atomic.Bool
-	suspended chain.Forwarder
-	probes    int // that found the loop since it began
+	looping atomic.Bool
+	probes  int // that found the loop since it began
 }
 
 // run probes at start, and goes on when there was a loop: it may end by itself, and come back.
@@ -49,9 +48,8 @@ func (w *watch) run(ctx context.Context) error {
 			return 0
 		}, metrics.L("zone", w.zoneText)...)
 	defer w.over()
-	found, err := w.first(ctx)
-	if err != nil || !found {
-		return err
+	if !w.first(ctx) {
+		return nil
 	}
 	for w.pause(ctx, againAfter) {
 		p, err := w.probe(ctx)
@@ -67,18 +65,18 @@ func (w *watch) run(ctx context.Context) error {
 }
 
 // first probes until a reply comes, and reports whether the probe came back.
-func (w *watch) first(ctx context.Context) (bool, error) {
+func (w *watch) first(ctx context.Context) bool {
 	for end := w.env.Clock() + startWindow; w.env.Clock() < end; {
 		p, err := w.probe(ctx)
 		if p != nil && p.looping() {
 			w.begin(p)
-			return true, nil
+			return true
 		}
 		if err == nil || !w.pause(ctx, retryAfter) {
-			return false, nil
+			return false
 		}
 	}
-	return false, nil
+	return false
 }
 
 // probe sends one probe and waits for its reply, and for the probe to be seen too often.
@@ -88,9 +86,7 @@ func (w *watch) probe(ctx context.Context) (*probe, error) {
 		return nil, err
 	}
 	p := &probe{name: name, found: make(chan struct{})}
-	if w.suspended != nil {
-		w.suspended.Suspend(name) // it alone passes
-	}
+	w.tell(name)
 	w.loop.current.Store(p)
 	defer w.loop.current.Store(nil)
 	if err := w.ask(ctx, name); err != nil {
@@ -114,13 +110,8 @@ func (w *watch) begin(p *probe) {
 		w.env.Fatal(errors.New("plugin/loop: " + text))
 		return
 	}
-	if w.suspended == nil {
-		w.suspended = w.forwards(p.name)
-	}
-	if w.suspended != nil {
-		w.suspended.Suspend(p.name)
-	}
 	w.looping.Store(true)
+	w.tell(p.name)
 	if w.probes%logEvery == 0 {
 		w.env.Log.Error("plugin/loop: "+text+": names that are forwarded are SERVFAIL until it is gone",
 			"fix", "let no upstream of forward, nor a nameserver in the resolv.conf it reads, be this server or ask it")
@@ -139,11 +130,16 @@ func (w *watch) gone() {
 
 // over lets everything pass.
 func (w *watch) over() {
-	if w.suspended != nil {
-		w.suspended.Suspend(nil)
-	}
-	w.suspended, w.probes = nil, 0
 	w.looping.Store(false)
+	w.tell(nil)
+	w.probes = 0
+}
+
+// tell lets a probe pass the handler that forwards the zone's names; while there is a loop nothing else does.
+func (w *watch) tell(name wire.Name) {
+	if f := w.forwards(w.zone); f != nil {
+		f.Probe(name, w.looping.Load())
+	}
 }
 
 // pause waits for d of the loops' time and reports whether to go on.
