@@ -32,7 +32,8 @@ func (t *Table) Add(zone wire.Name, c *chain.Chain) {
 func (t *Table) Server() string { return t.Label }
 
 // Route gives the block whose zone is the longest suffix of the name and whose filters all agree. A DS query for a
-// zone's own name belongs to its parent (RFC 4035, 3.1.4.1), so it goes to the shortest matching block, as in CoreDNS.
+// zone's own name belongs to its parent (RFC 4035, 3.1.4.1), so it goes to the shortest matching block, as in CoreDNS:
+// the root's only when there is no other.
 func (t *Table) Route(q *chain.Query) *chain.Chain {
 	if q.Class != wire.ClassIN && !t.AnyClass {
 		return nil
@@ -48,10 +49,12 @@ func (t *Table) Route(q *chain.Query) *chain.Chain {
 				if !passes(c, q) {
 					continue
 				}
-				if q.Type != wire.TypeDS || labels == 0 {
+				if q.Type != wire.TypeDS {
 					return c
 				}
-				forDS = c
+				if labels > 0 || forDS == nil {
+					forDS = c
+				}
 			}
 		}
 		if labels == 0 {
