@@ -17,6 +17,9 @@ func setup(s *chain.Setup) error {
 		if err := corefile.ArgCount(&s.Lines[i], 0, 0, s.Spec.Usage); err != nil {
 			return err
 		}
+		if s.Lines[i].Block != nil {
+			return corefile.Errorf(s.Lines[i].Name.Pos, "whoami has no options; write it without braces")
+		}
 	}
 	s.Handler(Whoami{})
 	return nil
@@ -39,7 +42,9 @@ func (Whoami) Serve(q *chain.Query) chain.Outcome {
 	var owner [wire.MaxName]byte
 	q.Reply.Append(wire.Additional, q.OriginalName(), t, q.Class, 0, addrData(data[:0], q))
 	if n := serviceName(owner[:0], q); n != nil {
-		q.Reply.AppendSRV(wire.Additional, n, 0, 0, 0, q.Client.Port(), wire.Root)
+		port := q.Client.Port()
+		// Priority, weight, port and the root as target (RFC 2782), in the class of the question, which may not be IN.
+		q.Reply.Append(wire.Additional, n, wire.TypeSRV, q.Class, 0, append(data[:0], 0, 0, 0, 0, byte(port>>8), byte(port), 0))
 	}
 	return chain.Answered
 }
