@@ -183,6 +183,9 @@ func (c *Cluster) readerSynced() {
 	}
 	c.stale.Store(false)
 	c.setSynced()
+	c.store.mu.Lock()
+	c.store.news = true
+	c.store.mu.Unlock()
 }
 
 func (c *Cluster) setSynced() {

@@ -283,3 +283,63 @@ func TestBackoff(t *testing.T) {
 		low *= 2
 	}
 }
+
+// TestProgrammingLatency: changes are measured, what was there at the start is not, nor what belongs to no Service.
+func TestProgrammingLatency(t *testing.T) {
+	trigger := func(name, service string, at time.Time) *discoveryv1.EndpointSlice {
+		return &discoveryv1.EndpointSlice{
+			ObjectMeta: metav1.ObjectMeta{
+				Name: name, Namespace: "default", ResourceVersion: "101", Labels: map[string]string{labelServiceName: service},
+				Annotations: map[string]string{annotationTriggered: at.UTC().Format(time.RFC3339Nano)},
+			},
+			Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}}},
+		}
+	}
+	synced := make(chan struct{})
+	_, cfg := startFake(t, func(resource string, n int, w http.ResponseWriter, r *http.Request) {
+		if resource != "endpointslices" {
+			stream(resource, w, r, named("20", "a")...)
+			return
+		}
+		watching(w)
+		frame(w, "ADDED", trigger("a-1", "a", time.Now().Add(-time.Hour)))
+		frame(w, "BOOKMARK", bookmark(resource, "100", true))
+		select {
+		case <-synced:
+		case <-r.Context().Done():
+			return
+		}
+		frame(w, "ADDED", trigger("none-1", "none", time.Now()))
+		frame(w, "ADDED", trigger("a-2", "a", time.Now().Add(-time.Minute)))
+		<-r.Context().Done()
+	})
+	type observed struct {
+		kind string
+		took time.Duration
+	}
+	got := make(chan observed, 10)
+	requests := make(chan string, 100)
+	cfg.Observe = Observer{
+		Programming: func(kind string, took time.Duration) { got <- observed{kind, took} },
+		Request:     func(method, code, host string, _, _ time.Duration) { requests <- method + " " + code },
+	}
+	c, _ := runCluster(t, cfg)
+	eventually(t, 5*time.Second, "sync", c.Synced)
+	close(synced)
+	select {
+	case o := <-got:
+		if o.kind != "headless_with_selector" || o.took < time.Minute || o.took > 2*time.Minute {
+			t.Errorf("observed %+v", o)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("nothing was observed")
+	}
+	select {
+	case o := <-got:
+		t.Errorf("observed %+v too", o)
+	case <-time.After(50 * time.Millisecond):
+	}
+	if r := <-requests; r != "GET 200" {
+		t.Errorf("request %q", r)
+	}
+}

@@ -28,7 +28,8 @@ type store struct {
 	dirty      []*entry
 	record     serviceBuilder
 	slice      sliceBuilder
-	live       bool // the first complete list of everything has been read: changes from here on are news
+	live       bool // what is held counts as everything, so changes are published at once
+	news       bool // everything has been read from the API server: slices tell of changes, no longer of what was before
 
 	kick chan struct{} // tells the publisher that something is dirty; holds one
 
@@ -220,7 +221,7 @@ func (s *store) remove(o *object) {
 		s.removeService(&s.imports, o)
 	case kindSlice:
 		if e := s.slices[o.key()]; e != nil && !s.older(o, e.version) {
-			if s.live {
+			if s.news {
 				s.trigger(o)
 			}
 			s.dropSlice(o.key())
@@ -356,7 +357,7 @@ func (s *store) putSlice(o *object) {
 	e.version, e.facts = o.version, f
 	s.publishSlice(e, old)
 	s.attach(e, old)
-	if s.live {
+	if s.news {
 		s.trigger(o)
 	}
 	s.changed(f.imported != "" && f.Service == "")

@@ -38,7 +38,7 @@ func (k *Kubernetes) find(f *found, name wire.Name, z *zone) {
 		f.exists = true
 		return
 	}
-	if reverse(name) || !k.NamespaceExposed(f.q.namespace) {
+	if (z.reverse && reverse(name)) || !k.NamespaceExposed(f.q.namespace) {
 		return
 	}
 	switch {

@@ -60,6 +60,7 @@ type Config struct {
 type zone struct {
 	name     wire.Name
 	imported bool      // for ServiceImports
+	reverse  bool      // names in it may be those of addresses
 	ns       wire.Name // ns.dns in front of it; nil for the root
 }
 

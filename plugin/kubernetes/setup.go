@@ -107,7 +107,7 @@ func newHandler(cfg Config, pos corefile.Pos) (*Kubernetes, error) {
 			return nil, corefile.Errorf(pos, "zone %q: %v", text, err)
 		}
 		wire.ToLower(name)
-		z := zone{name: name}
+		z := zone{name: name, reverse: arpa4.Under(name) || arpa6.Under(name) || name.Under(arpa4) || name.Under(arpa6)}
 		if len(name) > 1 && len(name)+len(labelsNS) <= wire.MaxName {
 			z.ns = append(append(wire.Name(nil), labelsNS...), name...)
 		}
@@ -164,8 +164,11 @@ func (k *Kubernetes) attach(s *chain.Setup) error {
 		c.Observe = observer(s.Env)
 		opened, err := cluster.Open(c)
 		if err == nil {
-			gauges(s.Env, opened)
 			s.Go(opened.Run)
+			s.OnStart(func(context.Context) error {
+				gauges(s.Env, opened)
+				return nil
+			})
 		}
 		return &shared{opened, err}
 	}).(*shared)

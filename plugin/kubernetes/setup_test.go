@@ -28,7 +28,9 @@ func TestOptions(t *testing.T) {
 		options string
 		check   func(c *Config) bool
 	}{
-		{"", func(c *Config) bool { return c.TTL == 5 && c.Pods == podsDisabled && c.StartTimeout == 5*time.Second && c.Fallthrough == nil }},
+		{"", func(c *Config) bool {
+			return c.TTL == 5 && c.Pods == podsDisabled && c.StartTimeout == 5*time.Second && c.Fallthrough == nil
+		}},
 		{"ttl 0", func(c *Config) bool { return c.TTL == 0 }},
 		{"ttl 3600 and more", func(c *Config) bool { return c.TTL == 3600 }},
 		{"pods verified", func(c *Config) bool { return c.Pods == podsVerified }},
