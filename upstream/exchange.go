@@ -106,6 +106,22 @@ func (e *exchange) arrange() {
 		first := int(e.m.g.robin.Add(1) % uint32(n))
 		copy(e.order[1:first+1], e.order[:first])
 		e.order[0] = uint16(first)
+	case Sequential:
+		return
+	}
+	e.deferSuspects()
+}
+
+// deferSuspects moves servers that failed and have not passed a health check since behind the others: until one is down,
+// half of all queries would wait for it.
+func (e *exchange) deferSuspects() {
+	good := 0
+	for i, at := range e.order {
+		if !e.list[at].checking.Load() {
+			copy(e.order[good+1:i+1], e.order[good:i])
+			e.order[good] = at
+			good++
+		}
 	}
 }
 

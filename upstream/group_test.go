@@ -113,6 +113,33 @@ func TestHealthChecks(t *testing.T) {
 	}
 }
 
+func TestSuspectsAreAskedLast(t *testing.T) {
+	b := newBench(t, 1)
+	good, other := answering(t, "192.0.2.1"), answering(t, "192.0.2.2")
+	s, quiet, checks := flaky(t, "192.0.2.3")
+	quiet.Store(true)
+	g := b.group(func(c *Config) { c.Policy, c.ReadTimeout = RoundRobin, 100*time.Millisecond }, good.addr, s.addr, other.addr)
+	mustAnswer(t, b.ask(g, "a.example.org.", UDP), "192.0.2.1") // the silent one was first
+	asked := s.count.Load() - checks.Load()
+	for i := range 30 {
+		if r := b.ask(g, fmt.Sprintf("n%d.example.org.", i), UDP); r.err != nil || r.server == s.addr {
+			t.Fatalf("%v from %s", r.err, r.server)
+		}
+	}
+	if n := s.count.Load() - checks.Load(); n != asked {
+		t.Errorf("a server under check was asked %d times", n-asked)
+	}
+	quiet.Store(false)
+	eventually(t, "healthy again", func() bool { return !g.Servers()[1].checking.Load() })
+	asked = s.count.Load() - checks.Load()
+	for i := range 30 {
+		b.ask(g, fmt.Sprintf("m%d.example.org.", i), UDP)
+	}
+	if n := s.count.Load() - checks.Load() - asked; n != 10 {
+		t.Errorf("asked %d times out of 30 when healthy", n)
+	}
+}
+
 func TestAllDown(t *testing.T) {
 	b := newBench(t, 1)
 	s := answering(t, "192.0.2.1")

@@ -75,7 +75,7 @@ func (e *exchange) another(s *Server) *Server {
 		return nil
 	}
 	for i := range e.order {
-		if o := e.list[e.order[(e.at+i)%len(e.order)]]; o != s && !o.Down(e.m.g.cfg.MaxFails) {
+		if o := e.list[e.order[(e.at+i)%len(e.order)]]; o != s && !o.Down(e.m.g.cfg.MaxFails) && !o.checking.Load() {
 			return o
 		}
 	}

@@ -39,6 +39,14 @@ func TestUDPExchange(t *testing.T) {
 	}
 }
 
+func TestIPv6(t *testing.T) {
+	b := newBench(t, 1)
+	s := newUDP(t, "[::1]:0", func(m *dns.Msg, reply func([]byte)) { reply(pack(echo(m, "192.0.2.6"))) })
+	mustAnswer(t, b.ask(b.group(nil, s.addr), "a.example.org.", UDP), "192.0.2.6")
+	ln := newTCPServer(t, listen(t, "[::1]:0"), oneByOne("192.0.2.6"))
+	mustAnswer(t, b.ask(b.group(nil, ln.addr), "a.example.org.", TCP), "192.0.2.6")
+}
+
 func TestSpellingGoesUpstreamAndOtherSpellingIsTaken(t *testing.T) {
 	b := newBench(t, 1)
 	var seen atomic.Value
