@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,7 +65,7 @@ func (s *Server) Bind(specs []ListenSpec) (opened []*Listener, err error) {
 			continue
 		}
 		seen[key] = true
-		l, err := s.open(spec)
+		l, err := s.open(spec, opened)
 		if err != nil {
 			for _, o := range opened {
 				o.closeUnstarted()
@@ -121,14 +123,14 @@ func resolve(addr string) ([]netip.AddrPort, error) {
 	return []netip.AddrPort{netip.AddrPortFrom(ip.Unmap().WithZone(a.Zone), uint16(a.Port))}, nil
 }
 
-func (s *Server) open(spec ListenSpec) (*Listener, error) {
+func (s *Server) open(spec ListenSpec, opened []*Listener) (*Listener, error) {
 	addrs, err := resolve(spec.Addr)
 	if err != nil {
 		return nil, err
 	}
 	l := &Listener{s: s, spec: spec, udp: make([][]*udpSocket, len(s.workers)), tcp: make([][]*tcpListener, len(s.workers))}
 	for _, addr := range addrs {
-		err := l.openAddr(addr)
+		err := l.openAddr(addr, s.holds(addr, opened))
 		if err != nil && len(addrs) > 1 && addr.Addr().Is6() && noIPv6(err) {
 			continue // a host without IPv6 serves all the addresses it has
 		}
@@ -146,8 +148,8 @@ func noIPv6(err error) bool {
 }
 
 // holds reports whether a listener of this process already has the address, so that probing it would find ourselves.
-func (s *Server) holds(addr netip.AddrPort) bool {
-	for _, l := range s.listeners {
+func (s *Server) holds(addr netip.AddrPort, opened []*Listener) bool {
+	for _, l := range append(slices.Collect(maps.Values(s.listeners)), opened...) {
 		for _, a := range l.addrs {
 			if a.Port() == addr.Port() && (a.Addr() == addr.Addr() || a.Addr().IsUnspecified() || addr.Addr().IsUnspecified()) {
 				return true
@@ -157,9 +159,9 @@ func (s *Server) holds(addr netip.AddrPort) bool {
 	return false
 }
 
-func (l *Listener) openAddr(addr netip.AddrPort) error {
+func (l *Listener) openAddr(addr netip.AddrPort, held bool) error {
 	stream, udp := unix.SOCK_STREAM, l.spec.Transport == "dns"
-	if !l.s.holds(addr) {
+	if !held {
 		if udp {
 			if err := probe(addr, unix.SOCK_DGRAM); err != nil {
 				return bindError("udp", addr, err)

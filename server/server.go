@@ -47,17 +47,18 @@ type Server struct {
 // worker is a loop with all that the server keeps for it.
 type worker struct {
 	*chain.Worker
-	s         *Server
-	receiver  *receiver
-	fitter    wire.Fitter
-	echoed    map[uint16]bool // the options that the configuration of the query being sent gives back, too
-	scratch   []byte          // for answers that are copied on
-	lastQuery atomic.Int64    // when the last packet came, by the loop's clock
-	dropped   atomic.Uint64
-	malformed atomic.Uint64
-	receives  *metrics.Counter // receive calls that brought something, and what they brought: how full batches are
-	datagrams *metrics.Counter
-	conns     map[*tcpConn]bool
+	s                 *Server
+	receiver          *receiver
+	fitter            wire.Fitter
+	echoed            map[uint16]bool // the options that the configuration of the query being sent gives back, too
+	scratch           []byte          // for answers that are copied on
+	lastQuery         atomic.Int64    // when the last packet came, by the loop's clock
+	dropped           atomic.Uint64
+	malformed         atomic.Uint64
+	receives          *metrics.Counter // receive calls that brought something, and what they brought: how full batches are
+	datagrams         *metrics.Counter
+	conns             map[*tcpConn]bool
+	spareIn, spareOut []byte // buffers between two connections' use
 }
 
 // New makes the loops; nothing runs and nothing is bound yet.
@@ -145,25 +146,26 @@ func (s *Server) Quiet() time.Duration {
 	return s.opt.Clock() - time.Duration(last)
 }
 
-// InFlight counts the queries of one configuration that are parked on any loop.
-func (s *Server) InFlight(ctx context.Context, c *chain.Config) (n int) {
+// InFlight counts the queries of one configuration that are parked on any loop, as far as loops tell before ctx ends.
+func (s *Server) InFlight(ctx context.Context, c *chain.Config) int {
+	var n atomic.Int64
 	for _, w := range s.workers {
 		_ = w.RunOn(ctx, func(cw *chain.Worker) {
 			cw.Parked(func(q *chain.Query) {
 				if t, ok := q.Router().(*Table); ok && t.Config == c {
-					n++
+					n.Add(1)
 				}
 			})
 		})
 	}
-	return n
+	return int(n.Load())
 }
 
 // panicked counts and logs a handler's panic; its client has been answered SERVFAIL.
 func (s *Server) panicked(q *chain.Query, value any, stack []byte) {
 	s.panics.Inc(q.Shard())
 	s.opt.Log.Error("a handler panicked; the query was answered SERVFAIL",
-		"directive", q.By(), "name", q.Name().String(), "type", q.Type.String(), "panic", fmt.Sprint(value), "stack", string(stack))
+		"directive", q.At(), "name", q.Name().String(), "type", q.Type.String(), "panic", fmt.Sprint(value), "stack", string(stack))
 }
 
 func (w *worker) refused(*chain.Query, []byte) { w.malformed.Add(1) }

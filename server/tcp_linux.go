@@ -36,7 +36,15 @@ type tcpListener struct {
 	l    *Listener
 	fd   int
 	port uint16
+	rest loop.Timer // runs while nothing is accepted for want of descriptors
 }
+
+// restFor is how long a listener waits when the process has no descriptor left: epoll would tell of the same connection
+// over and over.
+const restFor = 100 * time.Millisecond
+
+// Fire accepts again.
+func (t *tcpListener) Fire(l *loop.Loop) { l.Watch(t.fd, false) }
 
 // Ready accepts what is waiting.
 func (t *tcpListener) Ready(*loop.Loop, bool, bool) bool {
@@ -47,6 +55,10 @@ func (t *tcpListener) Ready(*loop.Loop, bool, bool) bool {
 			uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 		if errno == unix.EINTR || errno == unix.ECONNABORTED {
 			continue
+		}
+		if errno == unix.EMFILE || errno == unix.ENFILE || errno == unix.ENOBUFS || errno == unix.ENOMEM {
+			t.w.Loop.Pause(t.fd, false)
+			t.w.Loop.After(&t.rest, restFor, t)
 		}
 		if errno != 0 {
 			return false
@@ -74,8 +86,8 @@ func (t *tcpListener) accept(fd int, raw *[28]byte) {
 		return
 	}
 	t.w.conns[c] = true
-	c.armed = c.timeout(true)
-	t.w.Loop.After(&c.timer, c.armed, c)
+	c.since = t.w.Loop.Now()
+	t.w.Loop.After(&c.timer, c.timeout(), c)
 }
 
 func fromSockaddr(sa unix.Sockaddr) netip.AddrPort {
@@ -90,6 +102,7 @@ func fromSockaddr(sa unix.Sockaddr) netip.AddrPort {
 
 // close stops accepting. The listener's connections are not read any more and end with their last answer.
 func (t *tcpListener) close() {
+	t.w.Loop.Stop(&t.rest)
 	t.w.Loop.Remove(t.fd)
 	unix.Close(t.fd)
 	for c := range t.w.conns {
@@ -118,14 +131,14 @@ type tcpConn struct {
 	blocked   bool // the kernel's send buffer is full: waiting for it to be writable
 	ended     bool // the client sends no more
 	closed    bool
-	moved     bool // something came or went since the timer was armed
-	armed     time.Duration
+	since     time.Duration // when the last query or answer was through: octets that make neither count for nothing
 	timer     loop.Timer
 	stream    *tcpStream
 }
 
-func (c *tcpConn) timeout(first bool) time.Duration {
-	t := c.l.timeout.Load()
+// timeout is how long the connection may wait for what it waits for now.
+func (c *tcpConn) timeout() time.Duration {
+	t, first := c.l.timeout.Load(), c.asked == 0
 	switch {
 	case c.blocked && t.Write > 0:
 		return t.Write
@@ -146,12 +159,15 @@ func (c *tcpConn) Fire(l *loop.Loop) {
 	if c.closed {
 		return
 	}
-	if !c.moved && c.inFlight == 0 && !c.streaming || c.blocked && !c.moved {
+	limit, waited := c.timeout(), l.Now()-c.since
+	switch {
+	case !c.blocked && (c.inFlight > 0 || c.streaming):
+		l.After(&c.timer, limit, c)
+	case waited >= limit:
 		c.close()
-		return
+	default:
+		l.After(&c.timer, limit-waited, c)
 	}
-	c.moved = false
-	l.After(&c.timer, c.timeout(false), c)
 }
 
 // Ready reads and writes.
@@ -159,10 +175,14 @@ func (c *tcpConn) Ready(_ *loop.Loop, readable, writable bool) bool {
 	if c.closed {
 		return false
 	}
+	if c.paused && readable && writable { // nobody asked for reading: the connection has failed
+		c.close()
+		return false
+	}
 	if writable && len(c.out) > 0 {
 		c.write()
 	}
-	if c.closed || !readable && len(c.in) == 0 {
+	if c.closed {
 		return false
 	}
 	if readable && !c.paused && !c.ended {
@@ -174,6 +194,9 @@ func (c *tcpConn) Ready(_ *loop.Loop, readable, writable bool) bool {
 const readSize = 16 << 10
 
 func (c *tcpConn) read() {
+	if c.in == nil { // most connections are empty again when they have been walked, so one buffer serves them all
+		c.in, c.w.spareIn = c.w.spareIn, nil
+	}
 	if cap(c.in)-len(c.in) < readSize/4 {
 		grown := make([]byte, len(c.in), max(2*cap(c.in), readSize))
 		copy(grown, c.in)
@@ -189,7 +212,6 @@ func (c *tcpConn) read() {
 		c.ended = true
 	default:
 		c.in = c.in[:len(c.in)+int(n)]
-		c.moved = true
 		c.w.lastQuery.Store(int64(c.w.Loop.Now()))
 	}
 }
@@ -227,6 +249,9 @@ func (c *tcpConn) frames() (again bool) {
 		}
 	}
 	c.walking = false
+	if used > 0 {
+		c.since = c.w.Loop.Now()
+	}
 	if !c.closed {
 		c.in = c.in[:copy(c.in, c.in[used:])]
 		c.write()
@@ -245,7 +270,7 @@ func (c *tcpConn) settle() {
 	if c.closed {
 		return
 	}
-	if c.ended && c.inFlight == 0 && len(c.out) == 0 && !c.streaming {
+	if c.ended && c.inFlight == 0 && len(c.out) == 0 && !c.streaming && !c.waiting() {
 		c.close()
 		return
 	}
@@ -258,17 +283,33 @@ func (c *tcpConn) settle() {
 			c.w.Loop.Watch(c.fd, c.blocked)
 		}
 		if c.blocked {
-			c.w.Loop.After(&c.timer, c.timeout(false), c)
+			c.since = c.w.Loop.Now()
+			c.w.Loop.After(&c.timer, c.timeout(), c)
 		}
 	}
-	if len(c.in) == 0 && cap(c.in) > 2*readSize {
+	if len(c.in) == 0 && c.in != nil {
+		if cap(c.in) <= 2*readSize {
+			c.w.spareIn = c.in
+		}
 		c.in = nil
 	}
+	if len(c.out) == 0 && c.out != nil {
+		if cap(c.out) <= 2*unwrittenLimit {
+			c.w.spareOut = c.out
+		}
+		c.out = nil
+	}
+}
+
+// waiting reports whether a whole frame has not been walked yet.
+func (c *tcpConn) waiting() bool {
+	return len(c.in) >= 2 && len(c.in) >= 2+int(binary.BigEndian.Uint16(c.in))
 }
 
 func (c *tcpConn) deliver(packet []byte) {
 	q := c.w.Get()
 	q.Client, q.Local, q.Proto, q.Start, q.Back.Socket = c.client, c.local, c.proto, c.w.Loop.Now(), c
+	c.room()
 	at := len(c.out)
 	ok, answer := gate(&q.Request, packet, append(c.out, 0, 0))
 	if !ok {
@@ -291,12 +332,13 @@ func (c *tcpConn) Finish(q *chain.Query, out chain.Outcome) {
 		return
 	}
 	if Complete(q, out) {
+		c.room()
 		at := len(c.out)
 		c.out = c.w.fit(append(c.out, 0, 0), q, q.Limit())
 		binary.BigEndian.PutUint16(c.out[at:], uint16(len(c.out)-at-2))
 	}
 	if !c.walking { // it had been parked: nobody else will write
-		c.moved = true
+		c.since = c.w.Loop.Now()
 		c.write()
 		if c.closed {
 			return
@@ -305,6 +347,13 @@ func (c *tcpConn) Finish(q *chain.Query, out chain.Outcome) {
 			c.w.Loop.Post(c) // frames that waited for room
 		}
 		c.settle()
+	}
+}
+
+// room gives the connection a buffer for answers: the one that the last connection has no more use for.
+func (c *tcpConn) room() {
+	if c.out == nil {
+		c.out, c.w.spareOut = c.w.spareOut[:0], nil
 	}
 }
 
@@ -328,11 +377,8 @@ func (c *tcpConn) write() {
 			c.close()
 			return
 		}
-		c.moved = true
+		c.since = c.w.Loop.Now()
 		c.out = c.out[:copy(c.out, c.out[n:])]
-	}
-	if cap(c.out) > 2*unwrittenLimit {
-		c.out = nil
 	}
 	if c.stream != nil {
 		c.stream.wake()

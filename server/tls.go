@@ -115,7 +115,7 @@ func (c *secureConn) run(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	stop := context.AfterFunc(c.l.s.ctx, func() { c.conn.Close() })
+	stop := context.AfterFunc(c.l.s.ctx, c.abort)
 	defer stop()
 	closed := context.AfterFunc(ctx, func() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer closed()
@@ -129,23 +129,33 @@ func (c *secureConn) run(ctx context.Context) {
 	writer.Wait()
 }
 
+// abort ends the connection with the server, whatever it still waits for.
+func (c *secureConn) abort() {
+	c.mu.Lock()
+	c.broken = true
+	c.changed.Broadcast()
+	c.mu.Unlock()
+	c.conn.Close()
+}
+
 // read takes frames from the connection until it ends, and pauses while too much of it is unanswered.
 func (c *secureConn) read(ctx context.Context) {
 	t := c.l.timeout.Load()
 	limit, left := orDefault(t.Read, readTimeout), t.Queries
 	buf := make([]byte, 0, readSize)
+	fresh := true // a new query may take its time; octets that make none do not prolong it
 	for ctx.Err() == nil {
 		if !c.room() {
 			return
 		}
-		_ = c.conn.SetReadDeadline(time.Now().Add(limit))
+		if fresh {
+			_ = c.conn.SetReadDeadline(time.Now().Add(limit))
+		}
 		n, err := c.conn.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
-		if n > 0 {
-			limit = orDefault(t.Idle, idleTimeout)
-		}
 		whole, ok := wholeFrames(buf)
-		if whole > 0 {
+		if fresh = whole > 0; fresh {
+			limit = orDefault(t.Idle, idleTimeout)
 			asked := c.hand(append([]byte(nil), buf[:whole]...), left)
 			if left > 0 && asked == left {
 				return
@@ -252,8 +262,11 @@ func (c *secureConn) write() {
 	var b []byte
 	for {
 		c.mu.Lock()
-		for len(c.out) == 0 && !(c.ended && c.inFlight == 0 && !c.stream) {
+		for len(c.out) == 0 && !c.broken && !(c.ended && c.inFlight == 0 && !c.stream) {
 			c.changed.Wait()
+		}
+		if c.broken {
+			c.out = nil
 		}
 		b, c.out = c.out, b[:0]
 		c.changed.Broadcast()
