@@ -28,6 +28,8 @@ func (l *logs) Write(b []byte) (int, error) {
 	return l.b.Write(b)
 }
 
+var discard = slog.New(slog.DiscardHandler)
+
 func (l *logs) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
