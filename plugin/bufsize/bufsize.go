@@ -20,6 +20,9 @@ func setup(s *chain.Setup) error {
 	if err := corefile.ArgCount(l, 0, 1, "[SIZE]"); err != nil {
 		return err
 	}
+	if l.Block != nil {
+		s.Warn(corefile.Warning{Pos: l.Name.Pos, Text: "bufsize has no options: its block is left out"})
+	}
 	size := defaultSize
 	if len(l.Args) == 1 {
 		var err error

@@ -16,6 +16,9 @@ func setup(s *chain.Setup) error {
 		if err := corefile.ArgCount(&s.Lines[i], 0, 0, ""); err != nil {
 			return err
 		}
+		if s.Lines[i].Block != nil {
+			return corefile.Errorf(s.Lines[i].Name.Pos, "debug takes no block")
+		}
 	}
 	s.Block.Debug = true
 	return nil

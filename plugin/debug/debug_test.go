@@ -13,7 +13,9 @@ func TestDebug(t *testing.T) {
 	if !b.Config.Blocks[0].Debug || !b.Config.Blocks[0].Chain().Debug || b.Config.Blocks[1].Debug {
 		t.Error("debug is not that of its block")
 	}
-	if _, err := chaintest.Build(t, ". {\ndebug all\n}", opt); err == nil {
-		t.Error("an argument is accepted")
+	for _, text := range []string{"debug all", "debug {\n}"} {
+		if _, err := chaintest.Build(t, ". {\n"+text+"\n}", opt); err == nil {
+			t.Errorf("accepted: %s", text)
+		}
 	}
 }

@@ -17,8 +17,8 @@ func setup(s *chain.Setup) error {
 	if len(s.Lines) > 1 {
 		return corefile.Errorf(s.Lines[1].Name.Pos, "metadata can be used only once in a server block")
 	}
-	if l.Block != nil {
-		return corefile.Errorf(l.Name.Pos, "metadata takes no block; write: %s", s.Spec.Usage)
+	if len(l.Block) > 0 {
+		return corefile.Errorf(l.Name.Pos, "metadata has no options; write: %s", s.Spec.Usage)
 	}
 	zones, warnings := corefile.Zones(l.Args, s.Block.Zones)
 	s.Warn(warnings...)

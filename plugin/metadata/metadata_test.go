@@ -58,7 +58,7 @@ func TestMetadata(t *testing.T) {
 		}
 	}
 	opt := chaintest.Options{Specs: []chain.Spec{Spec}}
-	for _, text := range []string{"metadata\nmetadata", "metadata {\n}"} {
+	for _, text := range []string{"metadata\nmetadata", "metadata {\nzones a\n}"} {
 		if _, err := chaintest.Build(t, ". {\n"+text+"\n}", opt); err == nil {
 			t.Errorf("accepted: %s", text)
 		}

@@ -18,6 +18,9 @@ func setup(s *chain.Setup) error {
 	if err := corefile.ArgCount(&s.Lines[0], 0, 0, ""); err != nil {
 		return err
 	}
+	if s.Lines[0].Block != nil {
+		return corefile.Errorf(s.Pos(), "minimal takes no block")
+	}
 	s.Handler(&Minimal{wall: s.Env.Wall})
 	return nil
 }

@@ -73,7 +73,9 @@ func TestTransferIsLeftAlone(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	if _, err := chaintest.Build(t, ". {\nminimal responses\n}", chaintest.Options{Specs: []chain.Spec{Spec}}); err == nil {
-		t.Error("an argument is accepted")
+	for _, text := range []string{"minimal responses", "minimal {\n}"} {
+		if _, err := chaintest.Build(t, ". {\n"+text+"\n}", chaintest.Options{Specs: []chain.Spec{Spec}}); err == nil {
+			t.Errorf("accepted: %s", text)
+		}
 	}
 }

@@ -24,6 +24,9 @@ func setup(s *chain.Setup) error {
 	if err := corefile.ArgCount(l, 0, 1, "[NUM]"); err != nil {
 		return err
 	}
+	if l.Block != nil {
+		return corefile.Errorf(l.Name.Pos, "multisocket takes no block")
+	}
 	if len(l.Args) == 0 {
 		return nil
 	}

@@ -17,7 +17,7 @@ func TestMultisocket(t *testing.T) {
 			t.Errorf("%s: %d sockets, warnings %v", text, b.Config.Blocks[0].Sockets, b.Config.Warnings)
 		}
 	}
-	for _, text := range []string{"multisocket 0", "multisocket -1", "multisocket 1025", "multisocket x", "multisocket 1 2", "multisocket\nmultisocket"} {
+	for _, text := range []string{"multisocket 0", "multisocket -1", "multisocket 1025", "multisocket x", "multisocket 1 2", "multisocket\nmultisocket", "multisocket {\n}"} {
 		if _, err := chaintest.Build(t, ". {\n"+text+"\n}", opt); err == nil {
 			t.Errorf("accepted: %s", text)
 		}

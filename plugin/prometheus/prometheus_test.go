@@ -225,10 +225,14 @@ func TestProtobufIsServed(t *testing.T) {
 func TestRefused(t *testing.T) {
 	opt := chaintest.Options{Specs: []chain.Spec{Spec}}
 	for _, text := range []string{"prometheus\nprometheus", "prometheus 9153", "prometheus :9153 b", "prometheus {\ncolour\n}",
-		"prometheus {\nruntime_metrics on\n}", "prometheus {\ntls\n}", "prometheus {\ntls /does/not/exist\n}"} {
+		"prometheus {\nruntime_metrics on\n}", "prometheus {\ntls\n}", "prometheus {\ntls testdata\n}"} {
 		if _, err := chaintest.Build(t, ". {\n"+text+"\n}", opt); err == nil {
 			t.Errorf("accepted: %s", text)
 		}
+	}
+	b := chaintest.New(t, ". {\nprometheus {\ntls /does/not/exist\n}\n}", opt)
+	if len(b.Config.Warnings) != 1 || len(b.Config.Endpoints) != 0 {
+		t.Errorf("a missing file: warnings %v, %d endpoints", b.Config.Warnings, len(b.Config.Endpoints))
 	}
 }
 

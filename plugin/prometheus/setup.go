@@ -1,6 +1,8 @@
 package prometheus
 
 import (
+	"errors"
+	"io/fs"
 	"net"
 	"net/http"
 	"runtime"
@@ -120,7 +122,12 @@ func (e *exposition) endpoint(s *chain.Setup, address string, config corefile.Wo
 	web := &webConfig{}
 	if config.Text != "" {
 		var err error
-		if web, err = readWebConfig(s.Env.Files, config.Text); err != nil {
+		web, err = readWebConfig(s.Env.Files, config.Text)
+		if errors.Is(err, fs.ErrNotExist) { // CoreDNS serves queries without metrics then, and so do we
+			s.Warn(corefile.Warning{Pos: config.Pos, Text: err.Error() + "; no metrics are served until it is there and the Corefile is loaded again"})
+			return nil
+		}
+		if err != nil {
 			return corefile.Errorf(config.Pos, "%v", err)
 		}
 		if end.TLS, err = web.tlsConfig(s.Env.Files, config.Text); err != nil {

@@ -27,6 +27,9 @@ func setup(s *chain.Setup) error {
 	if err := corefile.ArgCount(l, 0, 2, "[INTERVAL [JITTER]]"); err != nil {
 		return err
 	}
+	if l.Block != nil {
+		s.Warn(corefile.Warning{Pos: l.Name.Pos, Text: "reload has no options: its block is left out"})
+	}
 	interval, jitter := defaultInterval, defaultJitter
 	var err error
 	if len(l.Args) > 0 {
