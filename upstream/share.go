@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"sync"
 
+	"github.com/godwit-dns/godwit/internal/invariant"
 	"github.com/godwit-dns/godwit/loop"
 )
 
@@ -90,5 +91,6 @@ func (e *exchange) deliver() {
 		d.a.Msg = append([]byte(nil), e.answer.Msg...)
 		w.loop.Post(d)
 	}
+	invariant.Poison(e.answer.Msg)
 	e.m.put(e)
 }

@@ -169,28 +169,35 @@ func newSite(t *testing.T, line string, toItself bool) *site {
 		}
 	})
 	s.wg.Go(func() { s.read(worker, router{block.Chain()}) })
-	tasks, stop := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	for _, f := range block.Config.Tasks {
-		running.Go(func() {
-			if err := f(tasks); err != nil && tasks.Err() == nil {
-				t.Errorf("task: %v", err)
-			}
-		})
-	}
-	t.Cleanup(func() {
-		stop()
-		running.Wait()
-		if s.looping() != 0 {
-			t.Error("the metric is 1 after the end")
-		}
-		conn.Close()
-		time.Sleep(20 * time.Millisecond)
+	s.run(block.Config.Tasks, func() {
 		cancel()
 		s.wg.Wait()
 		l.Close()
 	})
 	return s
+}
+
+// run runs the directive's tasks until the test ends, and then stop.
+func (s *site) run(tasks []func(ctx context.Context) error, stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for _, f := range tasks {
+		running.Go(func() {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				s.t.Errorf("task: %v", err)
+			}
+		})
+	}
+	s.t.Cleanup(func() {
+		cancel()
+		running.Wait()
+		if s.looping() != 0 {
+			s.t.Error("the metric is 1 after the end")
+		}
+		s.conn.Close()
+		time.Sleep(20 * time.Millisecond)
+		stop()
+	})
 }
 
 // buildBlock sets a block up from the lines of its directives.
