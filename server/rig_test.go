@@ -18,6 +18,7 @@ import (
 
 	"github.com/miekg/dns"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/godwit-dns/godwit/chain"
 	"github.com/godwit-dns/godwit/loop"
@@ -302,3 +303,28 @@ func newPointer(t *Table) *atomic.Pointer[Table] {
 func rawPointer(a *[28]byte) unsafe.Pointer { return unsafe.Pointer(a) }
 
 func taskFunc(f func()) loop.Task { return loop.TaskFunc(func(*loop.Loop) { f() }) }
+
+// connections counts the TCP connections on all loops.
+func (r *rig) connections() (n int) {
+	for _, w := range r.s.workers {
+		if err := w.RunOn(context.Background(), func(*chain.Worker) { n += len(w.conns) }); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	return n
+}
+
+// processTime gives the CPU time that the process uses while the test sleeps.
+func processTime(t *testing.T, d time.Duration) time.Duration {
+	t.Helper()
+	used := func() time.Duration {
+		var u unix.Rusage
+		if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	before := used()
+	time.Sleep(d)
+	return used() - before
+}

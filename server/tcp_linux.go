@@ -258,7 +258,8 @@ func (c *tcpConn) frames() (again bool) {
 		c.settle()
 	}
 	c.w.EndBatch()
-	return again && !c.closed
+	// What was left because too much was unwritten goes on if that has gone since: no event tells of it.
+	return !c.closed && (again || !c.full() && c.waiting())
 }
 
 func (c *tcpConn) full() bool {
