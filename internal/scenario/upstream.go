@@ -28,15 +28,8 @@ func newUpstream(t *testing.T, text string) *upstream {
 	if err := z.Err(); err != nil {
 		t.Fatal(err)
 	}
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pc, ln := listenBoth(t)
 	u.addr = pc.LocalAddr().String()
-	ln, err := net.Listen("tcp", u.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
 	handler := dns.HandlerFunc(u.answer)
 	for _, s := range []*dns.Server{{PacketConn: pc, Handler: handler}, {Listener: ln, Handler: handler}} {
 		started := make(chan struct{})
@@ -46,6 +39,26 @@ func newUpstream(t *testing.T, text string) *upstream {
 		<-started
 	}
 	return u
+}
+
+// listenBoth finds a port that is free for UDP and for TCP: others test on this machine too.
+func listenBoth(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	var last error
+	for range 100 {
+		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln, err := net.Listen("tcp", pc.LocalAddr().String())
+		if err == nil {
+			return pc, ln
+		}
+		pc.Close()
+		last = err
+	}
+	t.Fatal(last)
+	return nil, nil
 }
 
 func (u *upstream) close() {
