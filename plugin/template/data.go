@@ -20,7 +20,8 @@ type data struct {
 	Type     string
 	Message  *dns.Msg
 	Question *dns.Question
-	Remote   string // the client's address
+	Remote   string         // the client's address
+	Var      map[string]any // the line's variables
 
 	block *chain.Block
 	query *chain.Query

@@ -28,6 +28,8 @@ const maxRegexp = 10000
 func (l *line) rows() corefile.Options {
 	return corefile.Options{
 		{Name: "match", Usage: "REGEX...", Min: 1, Max: -1, Read: l.readMatch},
+		{Name: "var", Usage: "NAME EXPRESSION", Min: 2, Max: -1, Read: l.readVar},
+		{Name: "expr", Usage: "EXPRESSION", Min: 1, Max: -1, Read: l.readExpr},
 		records("answer", &l.answer),
 		records("additional", &l.additional),
 		records("authority", &l.authority),
@@ -104,7 +106,7 @@ func read(s *chain.Setup, o *corefile.Line) (*line, error) {
 	if err := corefile.ArgCount(o, 2, -1, "CLASS TYPE [ZONE...]"); err != nil {
 		return nil, err
 	}
-	l := &line{zones: zone.Index[string]{}}
+	l := &line{zones: zone.Index[string]{}, scope: newScope()}
 	var ok bool
 	if l.class, ok = dns.StringToClass[o.Args[0].Text]; !ok {
 		return nil, corefile.Errorf(o.Args[0].Pos, "invalid query class %s", o.Args[0].Text)

@@ -2,6 +2,8 @@
 //
 //	template CLASS TYPE [ZONE...] {
 //	    match REGEX...
+//	    var NAME EXPRESSION
+//	    expr EXPRESSION
 //	    answer RR...
 //	    additional RR...
 //	    authority RR...
@@ -23,6 +25,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/expr"
 	"github.com/godwit-dns/godwit/wire"
 	"github.com/godwit-dns/godwit/zone"
 )
@@ -50,6 +53,9 @@ type line struct {
 	rcode                         int
 	ede                           *dns.EDNS0_EDE
 	fall                          zone.List
+	scope                         *expr.Scope
+	vars                          []variable
+	conditions                    []*expr.Program
 }
 
 // answer is a reply under construction: it has to wait for the targets of aliases.
@@ -69,13 +75,22 @@ func (t *Template) Serve(q *chain.Query) chain.Outcome {
 			continue
 		}
 		d := l.find(name)
+		if d != nil {
+			d.fill(t.block, q, l, text, name)
+			holds, err := l.judge(d)
+			if err != nil {
+				return q.Fail(wire.ServFail, err)
+			}
+			if !holds {
+				d = nil
+			}
+		}
 		if d == nil {
 			if l.fall.Has(q.Name()) {
 				continue
 			}
 			return q.Fail(wire.ServFail, nil)
 		}
-		d.fill(t.block, q, l, text, name)
 		t.count.matched(q, d)
 		if l.rcode == dns.RcodeServerFailure {
 			return q.Fail(wire.ServFail, nil)

@@ -110,6 +110,18 @@ func TestSetup(t *testing.T) {
 		"template IN A {\nederror 65536\n}":                            "no extended error code",
 		"template IN A {\nederror 1 a b\n}":                            "takes 1 to 2",
 		"template IN A {\nfallthrough a b\n}":                          "",
+		"template IN A {\nvar a 1\nvar b a + 1\nexpr b > a\n}":         "",
+		"template IN A {\nvar a\n}":                                    "takes at least 2",
+		"template IN A {\nvar 1a 1\n}":                                 "invalid variable name",
+		"template IN A {\nvar a-b 1\n}":                                "invalid variable name",
+		"template IN A {\nvar name 1\n}":                               "is taken",
+		"template IN A {\nvar len 1\n}":                                "is taken",
+		"template IN A {\nvar let 1\n}":                                "is taken",
+		"template IN A {\nvar a 1\nvar a 2\n}":                         "is taken",
+		"template IN A {\nvar a b + 1\nvar b 1\n}":                     "unknown name b",
+		"template IN A {\nexpr\n}":                                     "takes at least 1",
+		"template IN A {\nexpr 1\n}":                                   "",
+		"template IN A {\nvar a 1\nexpr a + 'x'\n}":                    "Corefile:4:6: could not compile expression: column",
 		"template IN A {\nansver x\n}":                                 "did you mean \"answer\"?",
 	} {
 		_, err := chaintest.Build(t, ". {\n"+text+"\n}\n", chaintest.Options{Specs: specs})
@@ -117,4 +129,15 @@ func TestSetup(t *testing.T) {
 			t.Errorf("%.60q: error is %v, want %q", text, err, want)
 		}
 	}
+}
+
+// TestExpressions holds replies made with var and expr against those of CoreDNS 1.14.7.
+func TestExpressions(t *testing.T) {
+	text, err := os.ReadFile("testdata/Corefile.expr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := chaintest.New(t, string(text), chaintest.Options{Specs: specs})
+	b.Client = netip.MustParseAddrPort("127.0.0.1:5000")
+	b.Golden(t, "testdata/expr.golden")
 }
