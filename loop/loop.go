@@ -167,7 +167,6 @@ func (l *Loop) Turn(wait bool) (worked bool) {
 	if interrupted {
 		runtime.Gosched()
 	}
-	l.Tick()
 	worked = l.wheel.advance(l, l.now) || worked || n > 0
 	l.FlushNow()
 	if worked {

@@ -107,17 +107,16 @@ func (p *poller) wait(l *Loop, timeout time.Duration, raw bool) (n int, interrup
 	if raw {
 		r, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.ep), uintptr(unsafe.Pointer(&p.events[0])),
 			uintptr(len(p.events)), uintptr(ms), 0, 0)
-		if errno != 0 {
-			return 0, true
-		}
-		n = int(r)
+		n, interrupted = int(r), errno != 0
 	} else {
 		var err error
-		if n, err = unix.EpollWait(p.ep, p.events[:], ms); err != nil {
-			return 0, true
-		}
+		n, err = unix.EpollWait(p.ep, p.events[:], ms)
+		interrupted = err != nil
 	}
 	l.Tick()
+	if interrupted {
+		return 0, true
+	}
 	for i := range n {
 		ev := &p.events[i]
 		if int(ev.Fd) == p.event {

@@ -23,7 +23,7 @@ func socket(addr netip.AddrPort, kind int, shared bool) (fd int, err error) {
 	if fd, err = unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
 		return -1, fmt.Errorf("socket: %w", err)
 	}
-	if err = prepare(fd, family, kind, shared); err == nil {
+	if err = prepare(fd, addr, kind, shared); err == nil {
 		err = unix.Bind(fd, sockaddr(addr))
 	}
 	if err != nil {
@@ -33,7 +33,8 @@ func socket(addr netip.AddrPort, kind int, shared bool) (fd int, err error) {
 	return fd, nil
 }
 
-func prepare(fd, family, kind int, shared bool) error {
+func prepare(fd int, addr netip.AddrPort, kind int, shared bool) error {
+	v6 := addr.Addr().Is6()
 	option := func(err error, level, name, value int) error {
 		if err != nil {
 			return err
@@ -44,7 +45,7 @@ func prepare(fd, family, kind int, shared bool) error {
 	if shared {
 		err = option(err, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 	}
-	if family == unix.AF_INET6 {
+	if v6 {
 		// The wildcard has a socket for each family, so that no address is ever an IPv4 one in IPv6 clothes.
 		err = option(err, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
 	}
@@ -52,10 +53,13 @@ func prepare(fd, family, kind int, shared bool) error {
 		// A restart must not wait for the last one's connections to leave TIME_WAIT.
 		return option(err, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	}
-	if family == unix.AF_INET6 {
+	switch wild := addr.Addr().IsUnspecified(); {
+	case wild && v6:
 		err = option(err, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
-	} else {
+	case wild: // a bound socket knows its address, and the kernel need not find it out for each datagram
 		err = option(err, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+	}
+	if !v6 {
 		// Path MTU discovery is left to others: a fragmented answer is better than none (RFC 9715 concerns larger ones).
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)
 	}

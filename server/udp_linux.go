@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/internal/invariant"
 	"github.com/godwit-dns/godwit/loop"
 )
 
@@ -37,6 +38,7 @@ type receiver struct {
 	addr    [batch][28]byte
 	control [batch][controlSize]byte
 	buf     [batch][maxQuery]byte
+	size    int // room for control messages that the slots have now
 }
 
 func newReceiver() *receiver {
@@ -48,9 +50,23 @@ func newReceiver() *receiver {
 		h.Iov, h.Iovlen = &r.iov[i], 1
 		h.Name, h.Namelen = &r.addr[i][0], uint32(len(r.addr[i]))
 		h.Control = &r.control[i][0]
-		h.SetControllen(controlSize)
 	}
 	return r
+}
+
+// prepare makes the slots ready for a socket: the kernel says where a datagram was sent to only when there is a question.
+func (r *receiver) prepare(wild bool) {
+	size := 0
+	if wild {
+		size = controlSize
+	}
+	if r.size == size {
+		return
+	}
+	r.size = size
+	for i := range r.hdr {
+		r.hdr[i].hdr.SetControllen(size)
+	}
 }
 
 // receive fills the slots and gives their number; 0 when the socket is dry.
@@ -65,9 +81,10 @@ func (r *receiver) receive(fd int) int {
 // rearm makes the first n slots ready for the next receive; the others still are.
 func (r *receiver) rearm(n int) {
 	for i := range n {
+		invariant.Poison(r.buf[i][:])
 		h := &r.hdr[i].hdr
 		h.Namelen = uint32(len(r.addr[i]))
-		h.SetControllen(controlSize)
+		h.SetControllen(r.size)
 		h.Flags = 0
 	}
 }
@@ -86,6 +103,7 @@ type udpSocket struct {
 // Ready reads what has come, up to a few batches.
 func (s *udpSocket) Ready(l *loop.Loop, _, _ bool) bool {
 	r := s.w.receiver
+	r.prepare(s.wild)
 	for range rounds {
 		n := r.receive(s.fd)
 		if n == 0 {
@@ -102,7 +120,9 @@ func (s *udpSocket) Ready(l *loop.Loop, _, _ bool) bool {
 		s.out.flush(s.fd)
 		s.w.EndBatch()
 		if n < batch {
-			return true
+			// Dry, most likely: waiting tells of the next datagram, or at once that it is there. Trying again would cost a
+			// call that finds nothing for each wake-up.
+			return false
 		}
 	}
 	return true
