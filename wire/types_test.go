@@ -26,8 +26,12 @@ func TestRcodes(t *testing.T) {
 		if code == dns.RcodeBadVers { // shares its number with BADSIG
 			name = "BADVERS"
 		}
-		if Rcode(code).String() != name || Rcode(code).Label() != name {
-			t.Errorf("rcode %d is %q, want %q", code, Rcode(code), name)
+		label := name
+		if code == dns.RcodeBadVers {
+			label = "BADSIG"
+		}
+		if Rcode(code).String() != name || Rcode(code).Label() != label {
+			t.Errorf("rcode %d is %q, want %q; its label is %q, want %q", code, Rcode(code), name, Rcode(code).Label(), label)
 		}
 		if back, ok := ParseRcode(name); !ok || int(back) != code {
 			t.Errorf("ParseRcode(%q) = %d, %v", name, back, ok)
