@@ -31,6 +31,9 @@ func (r *rig) bring(ctx context.Context, out *Result, sc scene, probe string, su
 		cores = serverCore
 	}
 	for _, sub := range append([]subject{r.subjectEcho()}, subs...) {
+		if !r.opt.measures(sub.name) {
+			continue
+		}
 		s, err := r.start(ctx, sub, cores, probe)
 		if err != nil && (sub.name == "godwit" || sub.name == "echo" || ctx.Err() != nil) {
 			return nil, err

@@ -124,6 +124,12 @@ type options struct {
 	results string
 	page    string
 	peers   []peerCommand
+	servers map[string]bool // those to measure; nil for all there are
+}
+
+// measures reports whether a server takes part. Without Godwit and the echo there is nothing to compare.
+func (o options) measures(name string) bool {
+	return o.servers == nil || name == "godwit" || name == "echo" || o.servers[name]
 }
 
 func (o options) wants(name string) bool { return len(o.only) == 0 || o.only[name] }
@@ -137,6 +143,7 @@ func parseOptions(args []string) (options, error) {
 	seconds := flags.Float64("seconds", 0, "length of one run (default 5, short 1)")
 	flags.IntVar(&o.rounds, "rounds", 0, "runs of each server at each load (default 6, short 2)")
 	rates := flags.String("rates", "", "queries a second, with commas; max is as many as the generator makes (default 1000,5000,20000,50000,100000,max; short 20000,max)")
+	servers := flags.String("servers", "", "compare with these servers only, by name, with commas between them (default: all that are installed, and PEER's)")
 	flags.StringVar(&o.godwit, "godwit", "", "binary to measure (default: built from this source)")
 	flags.StringVar(&o.results, "results", "bench/results", "folder for the results")
 	flags.StringVar(&o.page, "page", "docs/benchmarks.md", "page to write")
@@ -145,6 +152,12 @@ func parseOptions(args []string) (options, error) {
 	}
 	if flags.NArg() > 0 {
 		return o, fmt.Errorf("unknown argument %q", flags.Arg(0))
+	}
+	if *servers != "" {
+		o.servers = map[string]bool{}
+		for _, name := range strings.Split(*servers, ",") {
+			o.servers[name] = true
+		}
 	}
 	return o, o.fill(*only, *seconds, *rates)
 }

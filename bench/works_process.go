@@ -21,7 +21,7 @@ func workLoops(ctx context.Context, r *rig, out *Result) error {
 		return err
 	}
 	one, two := r.subjectGodwit(sc), r.subjectGodwit(sc)
-	one.name, two.name = "one loop", "two loops"
+	one.name, two.name = "one loop", "two loops" // neither is called godwit: no limit counts here
 	g, err := r.bring(ctx, out, sc, "host-1.hit.example.", one)
 	if err != nil {
 		return err
