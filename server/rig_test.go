@@ -328,3 +328,13 @@ func processTime(t *testing.T, d time.Duration) time.Duration {
 	time.Sleep(d)
 	return used() - before
 }
+
+func mustName(s string) wire.Name { return wire.MustName(s) }
+
+func mustType(s string) wire.Type {
+	t, ok := wire.ParseType(s)
+	if !ok {
+		panic(s)
+	}
+	return t
+}
