@@ -36,6 +36,13 @@ func TestLookups(t *testing.T) {
 	b.Golden(t, "testdata/lookups.golden")
 }
 
+// TestRootAndShared: the root zone, where CoreDNS has no wildcards for single labels; one file for several zones, networks
+// off the octet boundary among them; and records outside of their zone.
+func TestRootAndShared(t *testing.T) {
+	b := chaintest.New(t, read(t, "Corefile.root"), chaintest.Options{Specs: specs, Files: os.DirFS("testdata")})
+	b.Golden(t, "testdata/root.golden")
+}
+
 const small = `@ 60 IN SOA ns host 1 2 3 4 5
 @ 60 IN NS ns
 www 60 IN A 192.0.2.1
@@ -94,6 +101,43 @@ func TestNotItsZone(t *testing.T) {
 	notify := new(dns.Msg).SetNotify("example.org.")
 	if m := b.Do(chaintest.Query{Msg: notify}); m != nil {
 		t.Errorf("NOTIFY got an answer:\n%s", m)
+	}
+}
+
+// reader reads metadata when the reply comes by, as log does.
+type reader struct {
+	block *chain.Block
+	seen  *string
+}
+
+func (reader) Serve(*chain.Query) chain.Outcome { return chain.Next }
+
+func (r reader) Reply(q *chain.Query, below chain.Outcome) chain.Outcome {
+	*r.seen = ""
+	if f := r.block.Metadata("zone/wildcard"); f != nil {
+		*r.seen = f(q)
+	}
+	return below
+}
+
+func TestWildcardMetadata(t *testing.T) {
+	var seen string
+	readerSpec := chain.Spec{Name: "reader", New: func(s *chain.Setup) error {
+		s.Block.HasMetadata = true
+		s.Handler(reader{s.Block, &seen})
+		return nil
+	}}
+	b := chaintest.New(t, "example.org {\nreader\nfile db {\nfallthrough\n}\nnext\n}\n", chaintest.Options{
+		Specs: []chain.Spec{readerSpec, file.Spec, nextSpec}, Files: files(map[string]string{"db": small + "*.w 60 IN A 192.0.2.2\n"})})
+	for _, c := range []struct {
+		name, want string
+		qtype      uint16
+	}{{"x.w.example.org.", "*.w.example.org.", dns.TypeA}, {"www.example.org.", "", dns.TypeA}, {"x.w.example.org.", "*.w.example.org.", dns.TypeTXT},
+		{"nope.example.org.", "", dns.TypeA}} {
+		b.Ask(c.name, c.qtype)
+		if seen != c.want {
+			t.Errorf("%s: the wildcard is %q, want %q", c.name, seen, c.want)
+		}
 	}
 }
 
