@@ -67,7 +67,7 @@ func (p *policy) to(w corefile.Word) error {
 }
 
 func setup(s *chain.Setup) error {
-	t := &Transfer{log: s.Env.Log, zones: zone.Index[*policy]{}}
+	t := &Transfer{log: s.Env.Log, zones: zone.Index[*policy]{}, running: make(chan struct{}, maxRunning)}
 	for i := range s.Lines {
 		l := &s.Lines[i]
 		p := new(policy)

@@ -24,7 +24,13 @@ type Transfer struct {
 	log     *slog.Logger
 	zones   zone.Index[*policy]
 	sources []chain.Transferer // the block's handlers that have zones, in the chain's order
+	running chan struct{}      // one for each transfer on its way
 }
+
+// maxRunning bounds the transfers on their way at once: each holds some 200 KB while its client reads.
+const maxRunning = 64
+
+var errBusy = errors.New("too many transfers at once")
 
 var (
 	_ chain.Handler  = (*Transfer)(nil)
@@ -96,9 +102,17 @@ func (t *Transfer) give(q *chain.Query, records iter.Seq[chain.RR]) chain.Outcom
 	if !q.CanStream() {
 		return q.Fail(wire.Refused, nil)
 	}
+	select {
+	case t.running <- struct{}{}:
+	default:
+		return q.Fail(wire.ServFail, errBusy)
+	}
 	s := &sender{log: t.log, records: records, client: q.Client.String()}
 	s.request.CopyFrom(&q.Request)
-	return q.Stream(s.send)
+	return q.Stream(func(w chain.MessageWriter) error {
+		defer func() { <-t.running }()
+		return s.send(w)
+	})
 }
 
 // upToDate reports whether there is one record only, the SOA.

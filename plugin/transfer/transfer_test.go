@@ -121,6 +121,29 @@ func TestWholeZone(t *testing.T) {
 	}
 }
 
+// stuck is a connection whose client does not read: its transfers do not end.
+type stuck struct{ started []func(w chain.MessageWriter) error }
+
+func (s *stuck) Stream(f func(w chain.MessageWriter) error) { s.started = append(s.started, f) }
+
+func TestTooMany(t *testing.T) {
+	b := chaintest.New(t, ". {\ntransfer {\nto *\n}\nsourceexample.org.\n}\n", chaintest.Options{Specs: specs(source{"example.org.", 5, 3, nil})})
+	slow := &stuck{}
+	var m *dns.Msg
+	for m == nil && len(slow.started) < 1000 {
+		m = b.Do(chaintest.Query{Msg: axfr("example.org."), Proto: chain.TCP, Socket: slow})
+	}
+	if m == nil || m.Rcode != dns.RcodeServerFailure {
+		t.Fatalf("%d transfers at once, then\n%s", len(slow.started), m)
+	}
+	if err := slow.started[0](&stream{}); err != nil {
+		t.Fatal(err)
+	}
+	if m := b.Do(chaintest.Query{Msg: axfr("example.org."), Proto: chain.TCP, Socket: &stream{}}); m != nil {
+		t.Errorf("a transfer has ended, and the next gets\n%s", m)
+	}
+}
+
 func TestIXFR(t *testing.T) {
 	b := chaintest.New(t, ". {\ntransfer {\nto *\n}\nsourceexample.org.\n}\n", chaintest.Options{Specs: specs(source{"example.org.", 5, 3, nil})})
 	m := b.Do(chaintest.Query{Msg: ixfr("example.org.", 5), Proto: chain.TCP, Socket: &stream{}})
