@@ -122,7 +122,9 @@ func TestWholeZone(t *testing.T) {
 }
 
 // stuck is a connection whose client does not read: its transfers do not end.
-type stuck struct{ started []func(w chain.MessageWriter) error }
+type stuck struct {
+	started []func(w chain.MessageWriter) error
+}
 
 func (s *stuck) Stream(f func(w chain.MessageWriter) error) { s.started = append(s.started, f) }
 
