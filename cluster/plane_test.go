@@ -73,6 +73,17 @@ func runCluster(t *testing.T, cfg Config) (c *Cluster, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stop = start(t, c)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(out.String())
+		}
+	})
+	return c, stop
+}
+
+// start runs a Cluster until stop, or the test's end.
+func start(t *testing.T, c *Cluster) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -83,14 +94,11 @@ func runCluster(t *testing.T, cfg Config) (c *Cluster, stop func()) {
 		cancel()
 		<-done
 	}
-	t.Cleanup(func() {
-		stop()
-		if t.Failed() {
-			t.Log(out.String())
-		}
-	})
-	return c, stop
+	t.Cleanup(stop)
+	return stop
 }
+
+func contains(s, part string) bool { return strings.Contains(s, part) }
 
 func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) time.Duration {
 	t.Helper()

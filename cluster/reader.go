@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -27,8 +26,8 @@ type resource struct {
 }
 
 const (
-	// silence is how long a stream may bring nothing: bookmarks come about once a minute, changes or none.
-	silence = 150 * time.Second
+	// maxSilence is how long a stream may bring nothing: bookmarks come about once a minute, changes or none.
+	maxSilence = 150 * time.Second
 	// maxFrame bounds one object. etcd takes 1.5 MiB by default.
 	maxFrame = 16 << 20
 	// keepFrame is how large a frame buffer may stay between two frames.
@@ -49,6 +48,7 @@ type reader struct {
 	noList  bool   // the server does not stream lists
 	backoff backoff
 	lost    bool // the API server was lost and has not answered since
+	silence time.Duration
 
 	synced    atomic.Bool
 	streaming atomic.Bool
@@ -62,7 +62,7 @@ type reader struct {
 func newReader(c *Cluster, res resource) *reader {
 	// client-go's switch for streaming lists is honoured.
 	on, err := strconv.ParseBool(os.Getenv("KUBE_FEATURE_WatchListClient"))
-	return &reader{c: c, res: res, never: err == nil && !on}
+	return &reader{c: c, res: res, silence: maxSilence, never: err == nil && !on}
 }
 
 func (r *reader) stats() ResourceStats {
@@ -157,7 +157,7 @@ func (e *refusal) unsupported() bool {
 }
 
 // errSilent closes a stream that brought nothing for too long.
-var errSilent = fmt.Errorf("no frame for %v", silence)
+var errSilent = errors.New("the stream brought nothing for too long")
 
 // open sends a request and gives a body that ends when it is silent for too long. The stop function must be called.
 func (r *reader) open(ctx context.Context, query url.Values) (body *bufio.Reader, json bool, stop func(), err error) {
@@ -168,7 +168,7 @@ func (r *reader) open(ctx context.Context, query url.Values) (body *bufio.Reader
 		query.Set("fieldSelector", r.res.fields)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	timer := time.AfterFunc(silence, func() { cancel(errSilent) })
+	timer := time.AfterFunc(r.silence, func() { cancel(errSilent) })
 	stop = func() {
 		timer.Stop()
 		cancel(nil)
@@ -197,7 +197,7 @@ func (r *reader) open(ctx context.Context, query url.Values) (body *bufio.Reader
 		r.c.log.Info("the API server is back", "resource", r.res.kind.String())
 	}
 	alive := &aliveReader{r: resp.Body, ctx: ctx, touch: func() {
-		timer.Reset(silence)
+		timer.Reset(r.silence)
 		r.lastFrame.Store(r.c.cfg.Wall().UnixNano())
 	}}
 	return bufio.NewReaderSize(alive, readBuffer), json, stop, nil
