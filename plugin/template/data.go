@@ -9,8 +9,8 @@ import (
 	"github.com/godwit-dns/godwit/metrics"
 )
 
-// data is what templates see. It is valid while its query is.
-type data struct {
+// templateData is what templates see; its name is in the errors of templates that fail, as in CoreDNS. It is valid while its query is.
+type templateData struct {
 	Zone     string            // the zone of the line that the name is in
 	Name     string            // the name asked for, in lower case
 	Regex    string            // the pattern that matched
@@ -28,7 +28,7 @@ type data struct {
 }
 
 // fill adds what does not come from the pattern.
-func (d *data) fill(b *chain.Block, q *chain.Query, l *line, zone, name string) {
+func (d *templateData) fill(b *chain.Block, q *chain.Query, l *line, zone, name string) {
 	m, err := q.Message()
 	if err != nil { // an option that the library can't read
 		m = new(dns.Msg).SetQuestion(name, uint16(q.Type))
@@ -48,7 +48,7 @@ func (d *data) fill(b *chain.Block, q *chain.Query, l *line, zone, name string) 
 }
 
 // Meta gives the metadata of a name, "kubernetes/service" for instance; empty when there is none.
-func (d *data) Meta(name string) string {
+func (d *templateData) Meta(name string) string {
 	if f := d.block.Metadata(name); f != nil {
 		return f(d.query)
 	}
@@ -73,19 +73,19 @@ func newCounters(env *chain.Env) *counters {
 	return c
 }
 
-func (c *counters) matched(q *chain.Query, d *data) {
+func (c *counters) matched(q *chain.Query, d *templateData) {
 	c.inc(q, d, "coredns_template_matches_total", "Counter of template regex matches.", "", "")
 }
 
-func (c *counters) failed(q *chain.Query, d *data, section string, t *gotemplate.Template) {
+func (c *counters) failed(q *chain.Query, d *templateData, section string, t *gotemplate.Template) {
 	c.inc(q, d, "coredns_template_template_failures_total", "Counter of go template failures.", section, t.Root.String())
 }
 
-func (c *counters) wrong(q *chain.Query, d *data, section string, t *gotemplate.Template) {
+func (c *counters) wrong(q *chain.Query, d *templateData, section string, t *gotemplate.Template) {
 	c.inc(q, d, "coredns_template_rr_failures_total", "Counter of mis-templated RRs.", section, t.Root.String())
 }
 
-func (c *counters) inc(q *chain.Query, d *data, metric, help, section, template string) {
+func (c *counters) inc(q *chain.Query, d *templateData, metric, help, section, template string) {
 	l := labels{metric, q.Router().Server(), d.Zone, q.Chain().View, d.Class, d.Type, section, template}
 	mine := c.loops[q.Shard()]
 	counter := mine[l]

@@ -64,38 +64,38 @@ func (l *line) compile(words []corefile.Word) (*expr.Program, error) {
 	return prog, nil
 }
 
-// newScope has what expressions know of a query. They run with *data.
+// newScope has what expressions know of a query. They run with *templateData.
 func newScope() *expr.Scope {
-	get := func(result expr.Kind, f func(d *data, q *chain.Query) any) expr.Func {
+	get := func(result expr.Kind, f func(d *templateData, q *chain.Query) any) expr.Func {
 		return expr.Func{Result: result, Call: func(ctx any, _ []any) (any, error) {
-			d := ctx.(*data)
+			d := ctx.(*templateData)
 			return f(d, d.query), nil
 		}}
 	}
 	return &expr.Scope{Vars: map[string]expr.Kind{}, Funcs: map[string]expr.Func{
-		"name":        get(expr.String, func(d *data, _ *chain.Query) any { return d.Name }),
-		"type":        get(expr.String, func(_ *data, q *chain.Query) any { return q.Type.String() }),
-		"class":       get(expr.String, func(_ *data, q *chain.Query) any { return q.Class.String() }),
-		"proto":       get(expr.String, func(_ *data, q *chain.Query) any { return q.Proto.String() }),
-		"size":        get(expr.Int, func(d *data, _ *chain.Query) any { return d.Message.Len() }),
-		"client_ip":   get(expr.String, func(d *data, _ *chain.Query) any { return d.Remote }),
-		"port":        get(expr.String, func(_ *data, q *chain.Query) any { return strconv.Itoa(int(q.Client.Port())) }),
-		"id":          get(expr.Int, func(_ *data, q *chain.Query) any { return int(q.ID) }),
-		"opcode":      get(expr.Int, func(_ *data, q *chain.Query) any { return int(q.Opcode()) }),
-		"do":          get(expr.Bool, func(_ *data, q *chain.Query) any { return q.DO() }),
-		"bufsize":     get(expr.Int, func(_ *data, q *chain.Query) any { return q.Limit() }),
-		"server_ip":   get(expr.String, func(_ *data, q *chain.Query) any { return q.Local.Addr().Unmap().String() }),
-		"server_port": get(expr.String, func(_ *data, q *chain.Query) any { return strconv.Itoa(int(q.Local.Port())) }),
+		"name":        get(expr.String, func(d *templateData, _ *chain.Query) any { return d.Name }),
+		"type":        get(expr.String, func(_ *templateData, q *chain.Query) any { return q.Type.String() }),
+		"class":       get(expr.String, func(_ *templateData, q *chain.Query) any { return q.Class.String() }),
+		"proto":       get(expr.String, func(_ *templateData, q *chain.Query) any { return q.Proto.String() }),
+		"size":        get(expr.Int, func(d *templateData, _ *chain.Query) any { return d.Message.Len() }),
+		"client_ip":   get(expr.String, func(d *templateData, _ *chain.Query) any { return d.Remote }),
+		"port":        get(expr.String, func(_ *templateData, q *chain.Query) any { return strconv.Itoa(int(q.Client.Port())) }),
+		"id":          get(expr.Int, func(_ *templateData, q *chain.Query) any { return int(q.ID) }),
+		"opcode":      get(expr.Int, func(_ *templateData, q *chain.Query) any { return int(q.Opcode()) }),
+		"do":          get(expr.Bool, func(_ *templateData, q *chain.Query) any { return q.DO() }),
+		"bufsize":     get(expr.Int, func(_ *templateData, q *chain.Query) any { return q.Limit() }),
+		"server_ip":   get(expr.String, func(_ *templateData, q *chain.Query) any { return q.Local.Addr().Unmap().String() }),
+		"server_port": get(expr.String, func(_ *templateData, q *chain.Query) any { return strconv.Itoa(int(q.Local.Port())) }),
 		"incidr":      {Params: []expr.Kind{expr.String, expr.String}, Result: expr.Bool, Call: inCIDR},
 		"metadata": {Params: []expr.Kind{expr.String}, Result: expr.String, Call: func(ctx any, args []any) (any, error) {
-			return ctx.(*data).Meta(args[0].(string)), nil
+			return ctx.(*templateData).Meta(args[0].(string)), nil
 		}},
 		"group": {Params: []expr.Kind{expr.Any}, Result: expr.String, Call: func(ctx any, args []any) (any, error) {
 			switch n := args[0].(type) {
 			case int:
-				return ctx.(*data).Group[strconv.Itoa(n)], nil
+				return ctx.(*templateData).Group[strconv.Itoa(n)], nil
 			case string:
-				return ctx.(*data).Group[n], nil
+				return ctx.(*templateData).Group[n], nil
 			}
 			return "", nil
 		}},
@@ -116,7 +116,7 @@ func inCIDR(_ any, args []any) (any, error) {
 
 // judge sets the variables of a line that is for a query and tries its conditions. False is a condition that does not
 // hold; an error is the query's failure.
-func (l *line) judge(d *data) (bool, error) {
+func (l *line) judge(d *templateData) (bool, error) {
 	if len(l.vars)+len(l.conditions) == 0 {
 		return true, nil
 	}

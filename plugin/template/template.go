@@ -61,7 +61,7 @@ type line struct {
 // answer is a reply under construction: it has to wait for the targets of aliases.
 type answer struct {
 	line *line
-	data *data
+	data *templateData
 	msg  *dns.Msg
 	next int // the answer template that comes next
 }
@@ -115,13 +115,13 @@ func (l *line) covers(q *chain.Query) (string, bool) {
 }
 
 // find gives what the first pattern that matches found in the name; nil when none does.
-func (l *line) find(name string) *data {
+func (l *line) find(name string) *templateData {
 	for _, re := range l.match {
 		groups := re.FindStringSubmatch(name)
 		if groups == nil {
 			continue
 		}
-		d := &data{Regex: re.String(), Match: groups, Group: map[string]string{}}
+		d := &templateData{Regex: re.String(), Match: groups, Group: map[string]string{}}
 		for i, g := range groups {
 			d.Group[strconv.Itoa(i)] = g
 		}
@@ -202,7 +202,7 @@ func (t *Template) finish(q *chain.Query, a *answer) chain.Outcome {
 }
 
 // execute makes one record.
-func (t *Template) execute(q *chain.Query, section string, text *gotemplate.Template, d *data) (dns.RR, error) {
+func (t *Template) execute(q *chain.Query, section string, text *gotemplate.Template, d *templateData) (dns.RR, error) {
 	var b bytes.Buffer
 	if err := text.Execute(&b, d); err != nil {
 		t.count.failed(q, d, section, text)
