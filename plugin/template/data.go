@@ -9,7 +9,8 @@ import (
 	"github.com/godwit-dns/godwit/metrics"
 )
 
-// templateData is what templates see; its name is in the errors of templates that fail, as in CoreDNS. It is valid while its query is.
+// templateData is what templates see. It is valid while its query is. Its name is in the errors of templates that fail, as
+// in CoreDNS.
 type templateData struct {
 	Zone     string            // the zone of the line that the name is in
 	Name     string            // the name asked for, in lower case
