@@ -104,6 +104,9 @@ func (f *Fitter) compress(out []byte, m *Reply, room int) []byte {
 	if c.Open(m.b) != nil {
 		return append(out, m.b[:HeaderSize]...)
 	}
+	if short, ok := addresses(out, m.b, c.Offset(), room); ok {
+		return short
+	}
 	clear(f.table[:])
 	f.names = 0
 	out = append(out, m.b[:c.Offset()]...)
@@ -126,6 +129,39 @@ func (f *Fitter) compress(out []byte, m *Reply, room int) []byte {
 		at := 6 + 2*int(s)
 		binary.BigEndian.PutUint16(msg[at:], binary.BigEndian.Uint16(msg[at:])+1)
 	}
+}
+
+// addresses does what compress does for a message of addresses alone whose owners are all pointers, however many: there
+// is nothing to compress, so it is copied as far as it fits. It reports false, and appends nothing, for any other.
+func addresses(out, msg []byte, first, room int) ([]byte, bool) {
+	fits, end, off := [3]uint16{}, first, first
+	for s := range fits {
+		for range binary.BigEndian.Uint16(msg[6+2*s:]) {
+			if off+12 > len(msg) || msg[off] < 0xC0 {
+				return out, false
+			}
+			if t := Type(binary.BigEndian.Uint16(msg[off+2:])); t != TypeA && t != TypeAAAA {
+				return out, false
+			}
+			off += 12 + int(binary.BigEndian.Uint16(msg[off+10:]))
+			if off <= room {
+				end = off
+				fits[s]++
+			}
+		}
+	}
+	if off > len(msg) {
+		return out, false
+	}
+	start := len(out)
+	out = append(out, msg[:end]...)
+	for s, n := range fits {
+		binary.BigEndian.PutUint16(out[start+6+2*s:], n)
+	}
+	if end < off {
+		out[start+2] |= byte(FlagTC >> 8)
+	}
+	return out, true
 }
 
 func (f *Fitter) record(out []byte, start int, r *Record) []byte {

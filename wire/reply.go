@@ -1,6 +1,9 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // MaxMessage is the largest message (RFC 1035, 4.2.2: the TCP length field).
 const MaxMessage = 65535
@@ -153,13 +156,16 @@ func (m *Reply) TTLs() (smallest, largest uint32, records int) { return m.minTTL
 // AppendOwnData adds records for the question's own name of one type and class IN, whose data lie one behind the other
 // in data, each size octets long: the addresses of a Service.
 func (m *Reply) AppendOwnData(s Section, t Type, ttl uint32, data []byte, size int) {
-	m.added(s, len(data)/size)
-	for ; len(data) >= size; data = data[size:] {
-		m.b = append(m.b, pointerToQuestion>>8, pointerToQuestion&0xFF)
-		m.plain += m.qname
-		m.fixed(t, ClassIN, ttl, size)
-		m.b = append(m.b, data[:size]...)
-		m.plain += size
+	n := len(data) / size
+	m.added(s, n)
+	m.plain += n * (m.qname + 10 + size)
+	head := [12]byte{pointerToQuestion >> 8, pointerToQuestion & 0xFF, byte(t >> 8), byte(t), 0, byte(ClassIN),
+		byte(ttl >> 24), byte(ttl >> 16), byte(ttl >> 8), byte(ttl), byte(size >> 8), byte(size)}
+	at := len(m.b)
+	m.b = slices.Grow(m.b, n*(len(head)+size))[:at+n*(len(head)+size)]
+	for to := m.b[at:]; len(to) > 0; to, data = to[len(head)+size:], data[size:] {
+		copy(to, head[:])
+		copy(to[len(head):], data[:size])
 	}
 }
 
