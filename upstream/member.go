@@ -164,7 +164,7 @@ func (p *peer) tidy() bool {
 	gone := !p.current()
 	open := p.udp.tidy(gone)
 	for i := len(p.streams) - 1; i >= 0; i-- {
-		if s := p.streams[i]; len(s.ids) == 0 && (gone || s.overdue()) {
+		if s := p.streams[i]; s.overdue() || gone && s.waiting() == 0 {
 			s.shut()
 		}
 	}

@@ -77,16 +77,17 @@ func (p *peer) choose(fresh bool) (*stream, error) {
 	var best *stream
 	for i := len(p.streams) - 1; i >= 0; i-- {
 		s := p.streams[i]
-		if len(s.ids) == 0 && s.overdue() {
+		if s.overdue() {
 			s.shut()
 			continue
 		}
-		if !s.retired && len(s.ids) < maxPipelined && (best == nil || len(s.ids) < len(best.ids)) {
+		stuck := !s.ready && m.now()-s.born > maxDial // the kernel would send its next SYN in many seconds
+		if !s.retired && !stuck && len(s.ids) < maxPipelined && (best == nil || s.load() < best.load()) {
 			best = s
 		}
 	}
 	room := len(p.streams) < maxStreams
-	if best != nil && !(fresh && room) && (len(best.ids) < limit || !room) {
+	if best != nil && !(fresh && room) && (best.load() < limit || !room) {
 		m.g.metrics.reused(p.s, m.loop.Index(), TCP, true)
 		return best, nil
 	}
@@ -127,10 +128,33 @@ func (p *peer) patienceToDial() time.Duration {
 	return min(max(2*p.dial, minDial), maxDial)
 }
 
-// overdue reports whether the connection has been idle, or alive, for too long.
+// waiting counts the questions that somebody still waits for.
+func (s *stream) waiting() int {
+	n := 0
+	for _, t := range s.who {
+		if t != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// load is what a new question would wait for. A connection that is not up yet has nothing to do for questions that have
+// ended meanwhile.
+func (s *stream) load() int {
+	if !s.ready {
+		return s.waiting()
+	}
+	return len(s.ids)
+}
+
+// overdue reports whether a connection that nobody waits for is of no more use: idle or alive for too long, or not up.
 func (s *stream) overdue() bool {
+	if s.waiting() > 0 {
+		return false
+	}
 	now := s.p.m.now()
-	return s.retired || now-s.used > s.p.m.g.cfg.Expire || now-s.born > s.age
+	return s.retired || s.ready && now-s.used > s.p.m.g.cfg.Expire || !s.ready && now-s.born > maxDial || now-s.born > s.age
 }
 
 // opened says that the connection is up.
@@ -212,25 +236,20 @@ func (p *peer) idle() int {
 }
 
 // forget leaves a question's place to a reply that may still come. When its time was up the peer may be stuck, and what
-// is behind it with it: the connection takes nothing new.
+// is behind it with it: the connection takes nothing new. One that is not up yet goes on: closing it would throw away the
+// work of a peer that is too busy already.
 func (s *stream) forget(t *try, late bool) {
 	i := s.find(t.id)
 	if i < 0 || s.who[i] != t {
 		return
 	}
 	s.who[i] = nil
-	if late || !s.ready {
+	if late && s.ready {
 		s.retired = true
 	}
-	if !s.retired {
-		return
+	if s.retired && s.waiting() == 0 {
+		s.shut() // nobody waits for anything that could still come
 	}
-	for _, other := range s.who {
-		if other != nil {
-			return
-		}
-	}
-	s.shut() // nobody waits for anything that could still come
 }
 
 // lost ends a connection that failed or that the peer closed. Questions in flight on one that had served move to another

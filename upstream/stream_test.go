@@ -260,6 +260,25 @@ func TestLargeReplyOverTCP(t *testing.T) {
 	}
 }
 
+// A handshake that takes longer than one attempt is not begun again by the next.
+func TestSlowHandshakeIsNotThrownAway(t *testing.T) {
+	b := newBench(t, 1)
+	cert, pool := authority(t, "dns.example.net")
+	ln := listen(t, "127.0.0.1:0")
+	s := newTCPServer(t, ln, func(c *dns.Conn) {
+		time.Sleep(2500 * time.Millisecond)
+		secure := tls.Server(c.Conn, &tls.Config{Certificates: []tls.Certificate{cert}})
+		oneByOne("192.0.2.1")(&dns.Conn{Conn: secure})
+	})
+	g := b.groupOf(func(c *Config) { c.MaxFails = 0 }, Target{Addr: netip.MustParseAddrPort(s.addr), Text: s.addr,
+		TLS: &tls.Config{RootCAs: pool, ServerName: "dns.example.net"}})
+	r := b.ask(g, "a.example.org.", UDP)
+	mustAnswer(t, r, "192.0.2.1")
+	if n := s.conns.Load(); n != 1 || r.took > 3500*time.Millisecond {
+		t.Errorf("%d connections, %v", n, r.took)
+	}
+}
+
 // authority makes a certificate for a name, and the pool that trusts it.
 func authority(t testing.TB, name string) (tls.Certificate, *x509.CertPool) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -61,11 +61,13 @@ func (c *tlsCarrier) lost(err error) { c.post(func(s *stream) { s.lost(err) }) }
 // run connects, then writes until the connection ends.
 func (c *tlsCarrier) run(ctx context.Context, cfg *tls.Config) {
 	defer c.cancel()
-	dialer := net.Dialer{Timeout: maxDial}
+	dialing, stopDialing := context.WithTimeout(ctx, maxDial)
+	defer stopDialing()
+	var dialer net.Dialer
 	if from := c.s.p.m.g.cfg.Source; from.IsValid() {
 		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
 	}
-	plain, err := dialer.DialContext(ctx, "tcp", c.s.p.s.Addr.String())
+	plain, err := dialer.DialContext(dialing, "tcp", c.s.p.s.Addr.String())
 	if err != nil {
 		c.lost(err)
 		return
@@ -74,7 +76,7 @@ func (c *tlsCarrier) run(ctx context.Context, cfg *tls.Config) {
 	stop := context.AfterFunc(ctx, func() { _ = plain.Close() })
 	defer stop()
 	defer plain.Close()
-	if err := conn.HandshakeContext(ctx); err != nil {
+	if err := conn.HandshakeContext(dialing); err != nil {
 		c.lost(err)
 		return
 	}
