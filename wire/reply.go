@@ -158,7 +158,12 @@ func (m *Reply) TTLs() (smallest, largest uint32, records int) { return m.minTTL
 func (m *Reply) AppendOwnData(s Section, t Type, ttl uint32, data []byte, size int) {
 	n := len(data) / size
 	m.added(s, n)
+	if n == 0 {
+		return
+	}
 	m.plain += n * (m.qname + 10 + size)
+	m.age(ttl)
+	m.records += n - 1
 	head := [12]byte{pointerToQuestion >> 8, pointerToQuestion & 0xFF, byte(t >> 8), byte(t), 0, byte(ClassIN),
 		byte(ttl >> 24), byte(ttl >> 16), byte(ttl >> 8), byte(ttl), byte(size >> 8), byte(size)}
 	at := len(m.b)

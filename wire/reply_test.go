@@ -167,3 +167,26 @@ func TestTailIsLeftFree(t *testing.T) {
 		}
 	}
 }
+
+// The addresses of a Service lie in data one behind the other, and count as much as any other record: CoreDNS's cache
+// gives a reply the smallest TTL of its records.
+func TestOwnDataHasTTLs(t *testing.T) {
+	r := parsed(t, question("www.example.org.", dns.TypeA, 0))
+	var m Reply
+	m.Begin(r, NoError, FlagAA)
+	m.AppendOwnData(Answer, TypeA, 30, nil, 4)
+	if _, _, n := m.TTLs(); n != 0 {
+		t.Errorf("%d records after none was added", n)
+	}
+	m.AppendOwnData(Answer, TypeA, 30, make([]byte, 12), 4)
+	if least, most, n := m.TTLs(); least != 30 || most != 30 || n != 3 {
+		t.Errorf("smallest %d, largest %d of %d records; want 30, 30 of 3", least, most, n)
+	}
+	m.Append(Answer, MustName("www.example.org."), TypeAAAA, ClassIN, 7, make([]byte, 16))
+	m.SetTTL(7)
+	for _, rr := range oracle(m.Bytes()).Answer {
+		if rr.Header().Ttl != 7 {
+			t.Errorf("%v has kept its TTL", rr)
+		}
+	}
+}
