@@ -164,8 +164,7 @@ func testPlane(t *testing.T, streaming bool) {
 		}
 	}
 	apply(service("web", "None") + "---" + slice("web-1", "web", "10.128.0.1"))
-	dir := t.TempDir()
-	cfg := Config{Kubeconfig: config, Snapshot: dir, Pods: true}
+	cfg := Config{Kubeconfig: config, Snapshot: t.TempDir(), Pods: true}
 	c, stop := runCluster(t, cfg)
 	if took := eventually(t, 10*time.Second, "the first sync", c.Synced); took > 5*time.Second {
 		t.Errorf("the first sync took %v", took)
@@ -204,11 +203,16 @@ func testPlane(t *testing.T, streaming bool) {
 		t.Errorf("the watch was back after %v", took)
 	}
 
-	// What was deleted meanwhile is swept from what the snapshot holds.
+	testSnapshot(t, plane, cfg, c, stop, apply)
+}
+
+// testSnapshot holds that a new start without the API server serves what the old one left, and that what was deleted
+// meanwhile is swept when the API server is back.
+func testSnapshot(t *testing.T, plane *kube.Plane, cfg Config, c *Cluster, stop func(), apply func(string)) {
 	changed := time.Now()
 	apply(service("marker", "None"))
 	eventually(t, 15*time.Second, "a snapshot", func() bool {
-		info, err := os.Stat(dir + "/" + snapshotName)
+		info, err := os.Stat(cfg.Snapshot + "/" + snapshotName)
 		return err == nil && info.ModTime().After(changed)
 	})
 	stop()

@@ -150,66 +150,78 @@ func (c *Cluster) writeSnapshot(path string) (err error) {
 
 // dump encodes every object. Only pointers are collected under the lock; the facts behind them never change.
 func (s *store) dump(f func(k kind, b []byte) error) error {
-	type named struct {
-		name string
-		e    sliceEntry
-	}
-	type pod struct {
-		p       *Pod
-		version uint64
-	}
-	s.mu.Lock()
-	var namespaces []string
-	var services []entry
-	var sl []named
-	var pods []pod
-	for name := range s.namespaces {
-		namespaces = append(namespaces, name)
-	}
-	for _, m := range []*entries{&s.services, &s.imports} {
-		for _, e := range m.byKey {
-			if e.facts != nil {
-				services = append(services, entry{name: e.name, namespace: e.namespace, imported: e.imported, facts: e.facts})
-			}
-		}
-	}
-	for key, e := range s.slices {
-		sl = append(sl, named{key[len(e.facts.Namespace)+1:], sliceEntry{facts: e.facts, version: e.version}})
-	}
-	for _, e := range s.pods {
-		pods = append(pods, pod{s.podTable.get(e.id), e.version})
-	}
-	s.mu.Unlock()
-
+	all := s.collect()
 	var b []byte
-	for _, name := range namespaces {
+	for _, name := range all.namespaces {
 		if err := f(kindNamespace, encodeNamespace(b[:0], name)); err != nil {
 			return err
 		}
 	}
-	for i := range services {
+	for i := range all.services {
 		k := kindService
-		if services[i].imported {
+		if all.services[i].imported {
 			k = kindImport
 		}
-		b = encodeService(b[:0], &services[i])
+		b = encodeService(b[:0], &all.services[i])
 		if err := f(k, b); err != nil {
 			return err
 		}
 	}
-	for i := range sl {
-		b = encodeSlice(b[:0], sl[i].name, &sl[i].e)
+	for i := range all.slices {
+		b = encodeSlice(b[:0], all.slices[i].name, &all.slices[i].e)
 		if err := f(kindSlice, b); err != nil {
 			return err
 		}
 	}
-	for _, p := range pods {
+	for _, p := range all.pods {
 		b = encodePod(b[:0], p.p, p.version)
 		if err := f(kindPod, b); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// collected is what dump encodes.
+type collected struct {
+	namespaces []string
+	services   []entry
+	slices     []struct {
+		name string
+		e    sliceEntry
+	}
+	pods []struct {
+		p       *Pod
+		version uint64
+	}
+}
+
+func (s *store) collect() (all collected) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range s.namespaces {
+		all.namespaces = append(all.namespaces, name)
+	}
+	for _, m := range []*entries{&s.services, &s.imports} {
+		for _, e := range m.byKey {
+			if e.facts != nil {
+				all.services = append(all.services, entry{name: e.name, namespace: e.namespace, imported: e.imported, facts: e.facts})
+			}
+		}
+	}
+	for key, e := range s.slices {
+		all.slices = append(all.slices, struct {
+			name string
+			e    sliceEntry
+		}{key[len(e.facts.Namespace)+1:], sliceEntry{facts: e.facts, version: e.version}})
+	}
+	for _, e := range s.pods {
+		all.pods = append(all.pods, struct {
+			p       *Pod
+			version uint64
+		}{s.podTable.get(e.id), e.version})
+	}
+	return all
 }
 
 var errSnapshot = errors.New("the file is damaged")
