@@ -91,6 +91,9 @@ func TestInClusterOnly(t *testing.T) {
 	if _, err := Open(Config{}); err == nil || !contains(err.Error(), "kubeconfig, endpoint or manifests") {
 		t.Errorf("outside a pod: %v", err)
 	}
+	if _, err := Open(Config{Endpoint: "http://127.0.0.1:1", Snapshot: "/nonexistent"}); err == nil || !contains(err.Error(), "make the folder") {
+		t.Errorf("a missing snapshot folder: %v", err)
+	}
 	if _, err := Open(Config{Kubeconfig: "/nonexistent"}); err == nil {
 		t.Error("a missing kubeconfig is no error")
 	}

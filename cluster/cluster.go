@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -100,6 +101,13 @@ func Open(cfg Config) (*Cluster, error) {
 			return nil, fmt.Errorf("manifests do not load: %w", err)
 		}
 		return c, nil
+	}
+	if cfg.Snapshot != "" {
+		if info, err := os.Stat(cfg.Snapshot); err != nil {
+			return nil, fmt.Errorf("snapshot: %w; make the folder, writable for this process", err)
+		} else if !info.IsDir() {
+			return nil, fmt.Errorf("snapshot: %s is no folder", cfg.Snapshot)
+		}
 	}
 	if c.client, err = newClient(cfg); err != nil {
 		return nil, fmt.Errorf("no way to the Kubernetes API server: %w", err)

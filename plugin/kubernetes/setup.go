@@ -77,6 +77,9 @@ func setup(s *chain.Setup) error {
 	if err != nil {
 		return err
 	}
+	if o.Cluster.Manifests != "" && o.Cluster.Snapshot != "" {
+		s.Warn(corefile.Warning{Pos: line.Name.Pos, Text: "snapshot has no use beside manifests"})
+	}
 	k, err := newHandler(o.Config, line.Name.Pos)
 	if err != nil {
 		return err
