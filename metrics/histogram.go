@@ -21,11 +21,13 @@ type Histogram struct {
 	Labels []Label
 	Bounds []float64 // upper bounds of the classic buckets, without +Inf
 	shards []histogramShard
-	small  *[smallInts]place // where small whole numbers belong, so that counting one takes no logarithm
 }
 
-// smallInts is how many whole numbers have their buckets looked up.
-const smallInts = 2048
+// smallInts is how many whole numbers are counted each by itself, and sorted into buckets when somebody reads.
+const smallInts = 1024
+
+// small is the counts of the numbers below smallInts.
+type small [smallInts]atomic.Uint64
 
 // place is the buckets of one value.
 type place struct {
@@ -41,9 +43,10 @@ type histogramShard struct {
 	native  []atomic.Uint64
 	zero    atomic.Uint64 // observations that are 0
 	sum     atomic.Uint64 // bits of a float64
-	whole   atomic.Uint64 // sum of ObserveInt
-	single  bool          // one goroutine writes it
-	_       [40]byte
+	whole   atomic.Uint64 // sum of ObserveInt, without those in ints
+	ints    atomic.Pointer[small]
+	single  bool // one goroutine writes it
+	_       [32]byte
 }
 
 // Histogram gives the histogram with these labels; bounds ascend.
@@ -54,10 +57,6 @@ func (r *Registry) Histogram(name, help string, bounds []float64, labels ...Labe
 			h.shards[i].classic = make([]atomic.Uint64, len(bounds)+1)
 			h.shards[i].native = make([]atomic.Uint64, nativeHigh-nativeLow+1)
 			h.shards[i].single = i != r.Shared()
-		}
-		h.small = new([smallInts]place)
-		for i := range h.small {
-			h.small[i] = h.place(float64(i))
 		}
 		return h
 	})
@@ -93,11 +92,21 @@ func (h *Histogram) ObserveN(shard int, v float64, n uint64) {
 func (h *Histogram) ObserveInt(shard int, v int) {
 	s := &h.shards[shard]
 	if v < smallInts {
-		s.count(h.small[v], 1)
-	} else {
-		s.count(h.place(float64(v)), 1)
+		ints := s.ints.Load()
+		if ints == nil {
+			ints = s.newInts()
+		}
+		add(&ints[v], 1, s.single)
+		return
 	}
+	s.count(h.place(float64(v)), 1)
 	add(&s.whole, uint64(v), s.single)
+}
+
+// newInts makes the shard's small numbers when the first is counted: most histograms have none.
+func (s *histogramShard) newInts() *small {
+	s.ints.CompareAndSwap(nil, new(small))
+	return s.ints.Load()
 }
 
 func (s *histogramShard) count(p place, n uint64) {
@@ -142,20 +151,46 @@ func (h *Histogram) Read() Snapshot {
 		out.Sum += math.Float64frombits(s.sum.Load()) + float64(s.whole.Load())
 		out.Zero += s.zero.Load()
 		for b := range s.classic {
-			n := s.classic[b].Load()
-			out.Count += n
-			if b < len(out.Classic) {
-				out.Classic[b] += n
-			}
+			out.classic(b, s.classic[b].Load())
 		}
 		for b := range s.native {
 			if n := s.native[b].Load(); n > 0 {
 				out.Native[b+nativeLow] += n
 			}
 		}
+		h.readInts(s, &out)
 	}
 	for b := 1; b < len(out.Classic); b++ {
 		out.Classic[b] += out.Classic[b-1]
 	}
 	return out
+}
+
+func (out *Snapshot) classic(bucket int, n uint64) {
+	out.Count += n
+	if bucket < len(out.Classic) {
+		out.Classic[bucket] += n
+	}
+}
+
+// readInts sorts the small numbers of a shard into buckets.
+func (h *Histogram) readInts(s *histogramShard, out *Snapshot) {
+	ints := s.ints.Load()
+	if ints == nil {
+		return
+	}
+	for v := range ints {
+		n := ints[v].Load()
+		if n == 0 {
+			continue
+		}
+		p := h.place(float64(v))
+		out.Sum += float64(v) * float64(n)
+		out.classic(int(p.classic), n)
+		if p.native == noNative {
+			out.Zero += n
+		} else {
+			out.Native[int(p.native)+nativeLow] += n
+		}
+	}
 }

@@ -42,6 +42,17 @@ type rcodeCounter struct {
 // monitored are the types with a label of their own; all others are "other".
 var monitored = [...]uint16{1, 2, 5, 6, 12, 15, 16, 28, 33, 43, 46, 47, 48, 50, 64, 65, 251, 252, 255}
 
+// columns maps a type to its place in monitored, or behind it.
+var columns = func() (at [256]uint8) {
+	for t := range at {
+		at[t] = uint8(len(monitored))
+	}
+	for i, t := range monitored {
+		at[t] = uint8(i)
+	}
+	return at
+}()
+
 // TimeBounds are the bounds of CoreDNS's duration histograms: 0.25 ms, doubled fifteen times.
 func TimeBounds() []float64 { return exponential(0.00025, 2, 16) }
 
@@ -80,9 +91,12 @@ func (t *Traffic) Count(shard int, r *Report) {
 	if r.Seconds >= 0 {
 		t.Took(shard, r.Seconds, 1)
 	}
-	t.size(&t.response[net], "coredns_dns_response_size_bytes", "Size of the returned response in bytes.", net).ObserveInt(shard, r.Response)
-	t.size(&t.request[net], "coredns_dns_request_size_bytes",
-		"Size of the EDNS0 UDP buffer in bytes (64K for TCP) per zone and protocol.", net).ObserveInt(shard, r.Request)
+	response, request := t.response[net].Load(), t.request[net].Load()
+	if response == nil || request == nil {
+		response, request = t.newSizes(net)
+	}
+	response.ObserveInt(shard, r.Response)
+	request.ObserveInt(shard, r.Request)
 	t.responsesOf(r.Rcode, r.Plugin).Inc(shard)
 }
 
@@ -116,13 +130,14 @@ func protoName(net int) string {
 	return "udp"
 }
 
-func (t *Traffic) size(p *atomic.Pointer[Histogram], name, help string, net int) *Histogram {
-	if h := p.Load(); h != nil {
-		return h
-	}
-	h := t.r.Histogram(name, help, t.octets, t.with("proto", protoName(net))...)
-	p.Store(h)
-	return h
+func (t *Traffic) newSizes(net int) (response, request *Histogram) {
+	proto := t.with("proto", protoName(net))
+	response = t.r.Histogram("coredns_dns_response_size_bytes", "Size of the returned response in bytes.", t.octets, proto...)
+	request = t.r.Histogram("coredns_dns_request_size_bytes",
+		"Size of the EDNS0 UDP buffer in bytes (64K for TCP) per zone and protocol.", t.octets, proto...)
+	t.response[net].Store(response)
+	t.request[net].Store(request)
+	return response, request
 }
 
 func (t *Traffic) requestsOf(net int, r *Report) *Counter {
@@ -131,11 +146,8 @@ func (t *Traffic) requestsOf(net int, r *Report) *Counter {
 		row, family = row+1, "2"
 	}
 	i := len(monitored)
-	for at, m := range monitored {
-		if m == r.Type {
-			i = at
-			break
-		}
+	if int(r.Type) < len(columns) {
+		i = int(columns[r.Type])
 	}
 	p := &t.requests[row][i]
 	if c := p.Load(); c != nil {
