@@ -110,19 +110,17 @@ func (l *look) appendGlue(owner wire.Name, ns set) {
 		_, _, target, rest := ns.next()
 		if name := wire.Name(target); name.Under(owner) {
 			if node := l.find(name); node >= 0 {
-				l.appendHost(name, node)
+				for _, t := range addressTypes {
+					l.appendSet(wire.Additional, name, t, l.get(node, t))
+					l.appendSigs(wire.Additional, name, node, t)
+				}
 			}
 		}
 		ns = rest
 	}
 }
 
-func (l *look) appendHost(name wire.Name, node int) {
-	l.appendSet(wire.Additional, name, wire.TypeA, l.get(node, wire.TypeA))
-	l.appendSigs(wire.Additional, name, node, wire.TypeA)
-	l.appendSet(wire.Additional, name, wire.TypeAAAA, l.get(node, wire.TypeAAAA))
-	l.appendSigs(wire.Additional, name, node, wire.TypeAAAA)
-}
+var addressTypes = [...]wire.Type{wire.TypeA, wire.TypeAAAA}
 
 // appendAddresses adds the addresses of the hosts that SRV, MX, SVCB and HTTPS records of the answer name, each host
 // once (RFC 1035, 3.3.9; RFC 2782; RFC 9460, 4.1). An alias at such a name is not followed.
@@ -155,7 +153,12 @@ func (l *look) appendAddresses() {
 			continue
 		}
 		seen = append(seen, int32(node))
-		l.appendHost(name, node)
+		for _, t := range addressTypes {
+			if addresses := l.get(node, t); addresses != nil {
+				l.appendSet(wire.Additional, name, t, addresses)
+				l.appendSigs(wire.Additional, name, node, t)
+			}
+		}
 	}
 }
 

@@ -131,6 +131,7 @@ func (b *builder) add(rr dns.RR) error {
 			z.nsSigs = z.nsSigs.add(ttl, class, data)
 			return nil
 		}
+		z.signed = z.signed || covered == wire.TypeNSEC
 	case wire.TypeNSEC:
 		z.signed = true
 	}

@@ -25,7 +25,7 @@ type Zone struct {
 	names  Names    // in canonical order, empty non-terminals too
 	offset []uint32 // where each name's sets begin in data; one more at the end
 	data   []byte
-	signed bool // there are NSEC records
+	signed bool // there are NSEC records, or signatures of some
 }
 
 // set is the records of one owner and type: TTL, class, length of data, data, one behind the other.
