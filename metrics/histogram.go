@@ -51,7 +51,7 @@ type histogramShard struct {
 
 // Histogram gives the histogram with these labels; bounds ascend.
 func (r *Registry) Histogram(name, help string, bounds []float64, labels ...Label) *Histogram {
-	return series(r.family(name, help, KindHistogram), labels, func() *Histogram {
+	return series(r, r.family(name, help, KindHistogram), labels, func() *Histogram {
 		h := &Histogram{Labels: slices.Clone(labels), Bounds: bounds, shards: make([]histogramShard, r.shards)}
 		for i := range h.shards {
 			h.shards[i].classic = make([]atomic.Uint64, len(bounds)+1)
@@ -121,7 +121,7 @@ func (s *histogramShard) count(p place, n uint64) {
 // add adds n; where a single goroutine writes, without a locked instruction.
 func add(c *atomic.Uint64, n uint64, single bool) {
 	if single {
-		c.Store(c.Load() + n)
+		addAlone(c, n)
 	} else {
 		c.Add(n)
 	}

@@ -39,8 +39,9 @@ const (
 // Registry holds every metric of the process. It outlives reloads: asking for a metric that exists gives the same one.
 type Registry struct {
 	shards   int
-	mu       sync.Mutex
+	mu       *sync.Mutex // of families; shared with trials
 	families map[string]*Family
+	trial    *Trial // nil in the registry itself
 }
 
 // Family is all metrics of one name.
@@ -53,7 +54,7 @@ type Family struct {
 
 // New makes a registry for that many loops. One shard more serves all other goroutines (Shared).
 func New(loops int) *Registry {
-	return &Registry{shards: loops + 1, families: map[string]*Family{}}
+	return &Registry{shards: loops + 1, mu: new(sync.Mutex), families: map[string]*Family{}}
 }
 
 // Shared is the shard for goroutines that are no loop: the only one that several may write.
@@ -84,7 +85,7 @@ func key(labels []Label) string {
 	return b.String()
 }
 
-func series[T any](f *Family, labels []Label, make func() T) T {
+func series[T any](r *Registry, f *Family, labels []Label, make func() T) T {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	k := key(labels)
@@ -93,6 +94,13 @@ func series[T any](f *Family, labels []Label, make func() T) T {
 	}
 	s := make()
 	f.series[k] = s
+	r.trial.note(func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.series[k] == any(s) {
+			delete(f.series, k)
+		}
+	})
 	return s
 }
 
@@ -110,7 +118,7 @@ type Counter struct {
 
 // Counter gives the counter with these labels. Labels are in the order given; keep it the same for one name.
 func (r *Registry) Counter(name, help string, labels ...Label) *Counter {
-	return series(r.family(name, help, KindCounter), labels, func() *Counter {
+	return series(r, r.family(name, help, KindCounter), labels, func() *Counter {
 		return &Counter{Labels: slices.Clone(labels), cells: make([]cell, r.shards)}
 	})
 }
@@ -138,7 +146,7 @@ type Gauge struct {
 
 // Gauge gives the gauge with these labels.
 func (r *Registry) Gauge(name, help string, labels ...Label) *Gauge {
-	return series(r.family(name, help, KindGauge), labels, func() *Gauge { return &Gauge{Labels: slices.Clone(labels)} })
+	return series(r, r.family(name, help, KindGauge), labels, func() *Gauge { return &Gauge{Labels: slices.Clone(labels)} })
 }
 
 // Set stores v.
@@ -165,8 +173,10 @@ type GaugeFunc struct {
 
 // GaugeFunc sets the function behind the gauge with these labels; a later one takes the place of an earlier one.
 func (r *Registry) GaugeFunc(name, help string, f func() float64, labels ...Label) *GaugeFunc {
-	g := series(r.family(name, help, KindGauge), labels, func() *GaugeFunc { return &GaugeFunc{Labels: slices.Clone(labels)} })
-	g.f.Store(&f)
+	g := series(r, r.family(name, help, KindGauge), labels, func() *GaugeFunc { return &GaugeFunc{Labels: slices.Clone(labels)} })
+	if old := g.f.Swap(&f); old != nil {
+		r.trial.note(func() { g.f.CompareAndSwap(&f, old) })
+	}
 	return g
 }
 
