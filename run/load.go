@@ -10,6 +10,7 @@ import (
 
 	"github.com/godwit-dns/godwit/chain"
 	"github.com/godwit-dns/godwit/corefile"
+	"github.com/godwit-dns/godwit/metrics"
 	"github.com/godwit-dns/godwit/server"
 	"github.com/godwit-dns/godwit/wire"
 )
@@ -33,6 +34,13 @@ func Build(env *chain.Env, directives []chain.Spec, port, name string, text []by
 	file, err := corefile.Parse(env.Files, name, text, env.Env)
 	if err != nil {
 		return nil, err
+	}
+	if len(file.Blocks) == 0 { // as if there were no Corefile at all
+		hash := file.Hash
+		if file, err = corefile.Parse(env.Files, name, defaultCorefile(port), env.Env); err != nil {
+			return nil, err
+		}
+		file.Hash = hash
 	}
 	b := &Built{File: file, Config: &chain.Config{}, Tables: map[string]*server.Table{},
 		env: env, directives: directives, port: port, dropped: dropped}
@@ -82,10 +90,13 @@ func (c *Built) block(src corefile.Block) error {
 	return chain.Build(c.env, c.directives, b, src.Lines)
 }
 
+// defaultCorefile is what is served without a Corefile.
+func defaultCorefile(port string) []byte { return []byte(".:" + port + " {\nwhoami\nlog\n}\n") }
+
 // served refuses the transports that parse but have no server yet.
 func served(k corefile.Key) error {
 	switch k.Transport {
-	case corefile.TransportDNS, corefile.TransportTLS:
+	case corefile.TransportDNS, corefile.TransportTLS, corefile.TransportUnix:
 		return nil
 	}
 	err := corefile.Errorf(k.Pos, "%s: Godwit does not serve %s:// yet", k.Text, k.Transport)
@@ -103,6 +114,11 @@ func (c *Built) listeners(b *chain.Block, seen *overlap) error {
 		for _, h := range hosts {
 			if err := seen.check(k, h.Addr, len(b.Filters) > 0); err != nil {
 				return err
+			}
+			if k.Transport == corefile.TransportUnix {
+				c.Config.Warnings = append(c.Config.Warnings, corefile.Warning{Pos: k.Pos,
+					Text: k.Text + " is listened to nowhere, as in CoreDNS"})
+				continue
 			}
 			addr, err := net.ResolveTCPAddr("tcp", net.JoinHostPort(h.Addr, k.Port))
 			if err != nil {
@@ -181,6 +197,7 @@ type instance struct {
 	p      *process
 	opened []*server.Listener
 	https  *openedEndpoints
+	trial  *metrics.Trial // what it added to the metrics
 
 	tasks  sync.WaitGroup
 	cancel context.CancelFunc
@@ -191,10 +208,12 @@ type instance struct {
 func (i *instance) start(ctx context.Context) error {
 	var err error
 	if i.opened, err = i.p.server.Bind(i.Specs); err != nil {
+		i.trial.Undo()
 		return err
 	}
 	if i.https, err = i.p.endpoints.open(i.Config.Endpoints); err != nil {
 		i.p.server.Discard(i.opened)
+		i.trial.Undo()
 		return err
 	}
 	var running context.Context
@@ -206,6 +225,10 @@ func (i *instance) start(ctx context.Context) error {
 			}
 		})
 	}
+	if i.p.current == nil { // a start may wait for long: whoever probes the process meanwhile gets an answer
+		i.p.endpoints.publish(i.https)
+		i.https = nil
+	}
 	for _, f := range i.Config.Starts {
 		if err := f(ctx); err != nil {
 			i.abandon()
@@ -213,7 +236,10 @@ func (i *instance) start(ctx context.Context) error {
 		}
 	}
 	i.p.server.Publish(i.opened, i.Specs, i.Tables)
-	i.p.endpoints.publish(i.https)
+	if i.https != nil {
+		i.p.endpoints.publish(i.https)
+	}
+	i.trial.Keep()
 	return nil
 }
 
@@ -222,6 +248,7 @@ func (i *instance) abandon() {
 	i.stop(false)
 	i.p.endpoints.discard(i.https)
 	i.p.server.Discard(i.opened)
+	i.trial.Undo()
 }
 
 // stop ends the configuration's goroutines and runs its stops.
@@ -262,6 +289,9 @@ func (i *instance) banner() string {
 	for _, block := range i.Config.Blocks {
 		for _, k := range block.Keys {
 			prefix := ""
+			if k.Transport == corefile.TransportUnix {
+				continue
+			}
 			if k.Transport != corefile.TransportDNS {
 				prefix = k.Transport + "://"
 			}

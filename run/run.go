@@ -223,11 +223,15 @@ func (p *process) load() (*instance, error) {
 }
 
 func (p *process) build(in input) (*instance, error) {
-	built, err := Build(p.env, p.opt.Directives, p.opt.Port, in.name, in.text, p.traffic.dropped)
+	env := *p.env
+	var trial *metrics.Trial
+	env.Metrics, trial = p.env.Metrics.Try()
+	built, err := Build(&env, p.opt.Directives, p.opt.Port, in.name, in.text, p.traffic.dropped)
 	if err != nil {
+		trial.Undo()
 		return nil, err
 	}
-	return &instance{Built: built, p: p}, nil
+	return &instance{Built: built, p: p, trial: trial}, nil
 }
 
 // read gives the Corefile's text. Without -conf a missing Corefile is the default one.
@@ -245,7 +249,7 @@ func (p *process) read() (input, error) {
 	case "":
 		text, err := fs.ReadFile(p.env.Files, "Corefile")
 		if errors.Is(err, fs.ErrNotExist) {
-			return input{"Corefile", []byte(".:" + p.opt.Port + " {\nwhoami\nlog\n}\n")}, nil
+			return input{"Corefile", defaultCorefile(p.opt.Port)}, nil
 		}
 		if err != nil {
 			return input{}, fmt.Errorf("read the Corefile: %w", err)
