@@ -158,6 +158,7 @@ func prepare(t *testing.T, corefile string, env ...string) *godwit {
 		t.Fatal(err)
 	}
 	env = append(env, "TESTDATA="+testdata)
+	_ = os.Getenv(binaryVariable) // go test's cache sees what is read after TestMain
 	cmd := exec.Command(program, "-conf", g.corefile)
 	cmd.Dir = g.dir
 	cmd.Env = append(os.Environ(), env...)

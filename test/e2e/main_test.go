@@ -14,17 +14,22 @@ import (
 
 	"go.uber.org/goleak"
 
+	// What the program is made of, so that go test's cache knows it.
+	_ "github.com/godwit-dns/godwit/plugin"
+	_ "github.com/godwit-dns/godwit/run"
 	"github.com/godwit-dns/godwit/test/kube"
 )
 
-// program is the path of the binary under test; TestMain sets it once. The
-// variable GODWIT_BINARY names another than the one built from cmd/godwit.
+// program is the path of the binary under test; TestMain sets it once.
 var program string
+
+// binaryVariable names another binary than the one built from cmd/godwit.
+const binaryVariable = "GODWIT_BINARY"
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	if program = os.Getenv("GODWIT_BINARY"); program != "" {
+	if program = os.Getenv(binaryVariable); program != "" {
 		return m.Run()
 	}
 	dir, err := os.MkdirTemp("", "godwit-e2e-")

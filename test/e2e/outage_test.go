@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -273,7 +274,16 @@ func TestStartup(t *testing.T) {
 		g := prepare(t, strings.Replace(clusterCorefile, "kubeconfig {$KUBECONFIG}", "endpoint http://"+l.Addr().String(), 1), "DIR="+t.TempDir())
 		write(t, g.corefile, strings.Replace(read(t, g.corefile), "import {$DIR}/options", "startup_timeout "+limit, 1))
 		begin := time.Now()
-		g.launch(t).serving(t)
+		g.launch(t)
+		// Whoever probes it meanwhile gets an answer.
+		eventually(t, 2*time.Second, "/health", func() bool { return g.status(g.health, "/health") == http.StatusOK })
+		if got := g.status(g.ready, "/ready"); got != http.StatusServiceUnavailable {
+			t.Errorf("/ready while it starts: %d", got)
+		}
+		if strings.Contains(g.out.String(), runtime.GOARCH) {
+			t.Errorf("it served before its probes were answered, %v after its start", time.Since(begin))
+		}
+		g.serving(t)
 		if took := time.Since(begin); took < bounds[0] || took > bounds[1] {
 			t.Errorf("startup_timeout %s: the start took %v", limit, took)
 		}
