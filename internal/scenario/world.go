@@ -165,13 +165,16 @@ func (w *world) advance(d time.Duration) {
 		for w.loop.Turn(false) {
 		}
 	}
-	w.settle(nil)
 }
+
+// patience is how long nothing has to happen, in real time, until a scenario believes that nothing will: upstreams are
+// goroutines, and the machine may be busy.
+const patience = time.Second
 
 // settle turns the loop until done is true or nothing has happened for a while of real time.
 func (w *world) settle(done func() bool) {
 	quiet := time.Now()
-	for time.Since(quiet) < 150*time.Millisecond {
+	for time.Since(quiet) < patience {
 		if done != nil && done() {
 			return
 		}
