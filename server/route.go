@@ -16,6 +16,7 @@ type Table struct {
 	Dropped func(q *chain.Query)
 
 	zones  map[string][]*chain.Chain // by zone in wire form, in the order of the Corefile
+	root   []*chain.Chain            // the root's of them: most names end there
 	depths uint64                    // bit n: some zone has n labels; bit 63 also stands for more
 }
 
@@ -25,6 +26,7 @@ func (t *Table) Add(zone wire.Name, c *chain.Chain) {
 		t.zones = map[string][]*chain.Chain{}
 	}
 	t.zones[string(zone)] = append(t.zones[string(zone)], c)
+	t.root = t.zones[string(wire.Root)]
 	t.depths |= 1 << min(zone.Labels(), 63)
 }
 
@@ -39,10 +41,17 @@ func (t *Table) Route(q *chain.Query) *chain.Chain {
 		return nil
 	}
 	var forDS *chain.Chain
-	name := q.Name()
-	for labels := q.Labels(); ; labels-- {
-		if t.depths&(1<<min(labels, 63)) != 0 {
-			for _, c := range t.zones[string(name)] {
+	name, labels := q.Name(), q.Labels()
+	if t.depths == 1 { // there are the root's blocks alone
+		labels = 0
+	}
+	for ; ; labels-- {
+		if labels == 0 || t.depths&(1<<min(labels, 63)) != 0 {
+			chains := t.root
+			if labels > 0 {
+				chains = t.zones[string(name)]
+			}
+			for _, c := range chains {
 				if c.Empty() {
 					return c
 				}

@@ -259,16 +259,19 @@ func (m *Reply) SetTTL(ttl uint32) {
 		return
 	}
 	m.minTTL, m.maxTTL = ttl, ttl
-	var c Cursor
-	if c.Open(m.b) != nil {
-		return
-	}
-	for off := c.Offset(); off < len(m.b); {
-		_, data, next, ok := skipRecord(m.b, off)
-		if !ok {
+	b := m.b
+	for off := HeaderSize + m.qname + 4; off < len(b); {
+		if b[off] >= 0xC0 { // a pointer, as nearly every owner is
+			off += 2
+		} else if next, err := skipName(b, off); err == nil {
+			off = next
+		} else {
 			return
 		}
-		binary.BigEndian.PutUint32(m.b[data-6:], ttl)
-		off = next
+		if off+10 > len(b) {
+			return
+		}
+		binary.BigEndian.PutUint32(b[off+4:], ttl)
+		off += 10 + int(binary.BigEndian.Uint16(b[off+8:]))
 	}
 }

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"hash/maphash"
 	"math/rand/v2"
 	"sync"
@@ -39,7 +40,8 @@ type entry struct {
 func (e *entry) left(now time.Duration) int { return int(e.ttl) - int((now-e.stored)/time.Second) }
 
 func (e *entry) matches(q *chain.Query) bool {
-	return e.typ == q.Type && e.class == q.Class && e.do == q.DO() && e.cd == q.CD() && wire.Equal(e.name, q.Name())
+	// Both names are lower case, so they are compared as they are.
+	return e.typ == q.Type && e.class == q.Class && e.do == q.DO() && e.cd == q.CD() && bytes.Equal(e.name, q.Name())
 }
 
 // answering gives the entry, or the one kept behind it, that holds what was asked for.
