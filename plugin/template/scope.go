@@ -3,19 +3,23 @@ package template
 import (
 	"errors"
 	"net/netip"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
 
+	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/builtin"
+	"github.com/expr-lang/expr/vm"
+
 	"github.com/godwit-dns/godwit/chain"
 	"github.com/godwit-dns/godwit/corefile"
-	"github.com/godwit-dns/godwit/expr"
 )
 
 // variable is a value that templates and later expressions see.
 type variable struct {
 	name string
-	prog *expr.Program
+	prog *vm.Program
 }
 
 // variableName is what may be a variable's name.
@@ -27,21 +31,26 @@ func (l *line) readVar(o *corefile.Line) error {
 	if !variableName.MatchString(id.Text) {
 		return corefile.Errorf(id.Pos, "invalid variable name %q", id.Text)
 	}
-	_, isFunc := l.scope.Funcs[id.Text]
-	_, isVar := l.scope.Vars[id.Text]
-	if isFunc || isVar || expr.Reserved(id.Text) {
+	_, known := l.scope[id.Text]
+	if _, builtin := builtin.Index[id.Text]; known || builtin || !identifier(id.Text) {
 		return corefile.Errorf(id.Pos, "the variable name %q is taken", id.Text)
 	}
 	prog, err := l.compile(o.Args[1:])
 	if err != nil {
 		return err
 	}
-	l.scope.Vars[id.Text] = prog.Kind()
-	if prog.Kind() == expr.Nil {
-		l.scope.Vars[id.Text] = expr.Any
+	l.scope[id.Text] = new(any)
+	if t := prog.Node().Type(); t != nil && t.Kind() != reflect.Interface {
+		l.scope[id.Text] = reflect.Zero(t).Interface()
 	}
 	l.vars = append(l.vars, variable{id.Text, prog})
 	return nil
+}
+
+// identifier reports whether the language takes a word as a name: one of its own words is none.
+func identifier(word string) bool {
+	_, err := expr.Compile(word, expr.Env(map[string]any{word: 0}))
+	return err == nil && word != "true" && word != "false" && word != "nil"
 }
 
 func (l *line) readExpr(o *corefile.Line) error {
@@ -52,66 +61,58 @@ func (l *line) readExpr(o *corefile.Line) error {
 	return err
 }
 
-func (l *line) compile(words []corefile.Word) (*expr.Program, error) {
+func (l *line) compile(words []corefile.Word) (*vm.Program, error) {
 	texts := make([]string, len(words))
 	for i, w := range words {
 		texts[i] = w.Text
 	}
-	prog, err := expr.Compile(strings.Join(texts, " "), l.scope)
+	prog, err := expr.Compile(strings.Join(texts, " "), expr.Env(l.scope), expr.DisableBuiltin("type"))
 	if err != nil {
 		return nil, corefile.Errorf(words[0].Pos, "could not compile expression: %v", err)
 	}
 	return prog, nil
 }
 
-// newScope has what expressions know of a query. They run with *templateData.
-func newScope() *expr.Scope {
-	get := func(result expr.Kind, f func(d *templateData, q *chain.Query) any) expr.Func {
-		return expr.Func{Result: result, Call: func(ctx any, _ []any) (any, error) {
-			d := ctx.(*templateData)
-			return f(d, d.query), nil
-		}}
-	}
-	return &expr.Scope{Vars: map[string]expr.Kind{}, Funcs: map[string]expr.Func{
-		"name":        get(expr.String, func(d *templateData, _ *chain.Query) any { return d.Name }),
-		"type":        get(expr.String, func(_ *templateData, q *chain.Query) any { return q.Type.String() }),
-		"class":       get(expr.String, func(_ *templateData, q *chain.Query) any { return q.Class.String() }),
-		"proto":       get(expr.String, func(_ *templateData, q *chain.Query) any { return q.Proto.String() }),
-		"size":        get(expr.Int, func(d *templateData, _ *chain.Query) any { return d.Message.Len() }),
-		"client_ip":   get(expr.String, func(d *templateData, _ *chain.Query) any { return d.Remote }),
-		"port":        get(expr.String, func(_ *templateData, q *chain.Query) any { return strconv.Itoa(int(q.Client.Port())) }),
-		"id":          get(expr.Int, func(_ *templateData, q *chain.Query) any { return int(q.ID) }),
-		"opcode":      get(expr.Int, func(_ *templateData, q *chain.Query) any { return int(q.Opcode()) }),
-		"do":          get(expr.Bool, func(_ *templateData, q *chain.Query) any { return q.DO() }),
-		"bufsize":     get(expr.Int, func(_ *templateData, q *chain.Query) any { return q.Limit() }),
-		"server_ip":   get(expr.String, func(_ *templateData, q *chain.Query) any { return q.Local.Addr().Unmap().String() }),
-		"server_port": get(expr.String, func(_ *templateData, q *chain.Query) any { return strconv.Itoa(int(q.Local.Port())) }),
-		"incidr":      {Params: []expr.Kind{expr.String, expr.String}, Result: expr.Bool, Call: inCIDR},
-		"metadata": {Params: []expr.Kind{expr.String}, Result: expr.String, Call: func(ctx any, args []any) (any, error) {
-			return ctx.(*templateData).Meta(args[0].(string)), nil
-		}},
-		"group": {Params: []expr.Kind{expr.Any}, Result: expr.String, Call: func(ctx any, args []any) (any, error) {
-			switch n := args[0].(type) {
+// newScope has what expressions know of a query; with a nil one, for compiling, only the kinds count.
+func newScope(d *templateData, q *chain.Query) map[string]any {
+	return map[string]any{
+		"name":        func() string { return d.Name },
+		"type":        func() string { return q.Type.String() },
+		"class":       func() string { return q.Class.String() },
+		"proto":       func() string { return q.Proto.String() },
+		"size":        func() int { return d.Message.Len() },
+		"client_ip":   func() string { return d.Remote },
+		"port":        func() string { return strconv.Itoa(int(q.Client.Port())) },
+		"id":          func() int { return int(q.ID) },
+		"opcode":      func() int { return int(q.Opcode()) },
+		"do":          func() bool { return q.DO() },
+		"bufsize":     func() int { return q.Limit() },
+		"server_ip":   func() string { return q.Local.Addr().Unmap().String() },
+		"server_port": func() string { return strconv.Itoa(int(q.Local.Port())) },
+		"incidr":      inCIDR,
+		"metadata":    func(name string) string { return d.Meta(name) },
+		"group": func(name any) string {
+			switch n := name.(type) {
 			case int:
-				return ctx.(*templateData).Group[strconv.Itoa(n)], nil
+				return d.Group[strconv.Itoa(n)]
 			case string:
-				return ctx.(*templateData).Group[n], nil
+				return d.Group[n]
 			}
-			return "", nil
-		}},
-	}}
+			return ""
+		},
+	}
 }
 
-func inCIDR(_ any, args []any) (any, error) {
-	ip, err := netip.ParseAddr(args[0].(string))
+func inCIDR(address, network string) (bool, error) {
+	ip, err := netip.ParseAddr(address)
 	if err != nil {
-		return nil, errors.New("the first argument is not an IP address")
+		return false, errors.New("the first argument is not an IP address")
 	}
-	network, err := netip.ParsePrefix(args[1].(string))
+	prefix, err := netip.ParsePrefix(network)
 	if err != nil {
-		return nil, errors.New("the second argument is not a network")
+		return false, errors.New("the second argument is not a network")
 	}
-	return network.Masked().Contains(ip.Unmap()), nil
+	return prefix.Masked().Contains(ip.Unmap()), nil
 }
 
 // judge sets the variables of a line that is for a query and tries its conditions. False is a condition that does not
@@ -121,15 +122,17 @@ func (l *line) judge(d *templateData) (bool, error) {
 		return true, nil
 	}
 	d.Var = map[string]any{}
+	scope := newScope(d, d.query)
 	for _, v := range l.vars {
-		value, err := v.prog.Run(d, d.Var)
+		value, err := expr.Run(v.prog, scope)
 		if err != nil {
 			return false, err
 		}
 		d.Var[v.name] = value
+		scope[v.name] = value
 	}
 	for _, c := range l.conditions {
-		value, err := c.Run(d, d.Var)
+		value, err := expr.Run(c, scope)
 		if err != nil {
 			return false, err
 		}

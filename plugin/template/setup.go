@@ -106,7 +106,7 @@ func read(s *chain.Setup, o *corefile.Line) (*line, error) {
 	if err := corefile.ArgCount(o, 2, -1, "CLASS TYPE [ZONE...]"); err != nil {
 		return nil, err
 	}
-	l := &line{zones: zone.Index[string]{}, scope: newScope()}
+	l := &line{zones: zone.Index[string]{}, scope: newScope(nil, nil)}
 	var ok bool
 	if l.class, ok = dns.StringToClass[o.Args[0].Text]; !ok {
 		return nil, corefile.Errorf(o.Args[0].Pos, "invalid query class %s", o.Args[0].Text)

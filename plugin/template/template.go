@@ -22,10 +22,10 @@ import (
 	"strconv"
 	gotemplate "text/template"
 
+	"github.com/expr-lang/expr/vm"
 	"github.com/miekg/dns"
 
 	"github.com/godwit-dns/godwit/chain"
-	"github.com/godwit-dns/godwit/expr"
 	"github.com/godwit-dns/godwit/wire"
 	"github.com/godwit-dns/godwit/zone"
 )
@@ -53,9 +53,9 @@ type line struct {
 	rcode                         int
 	ede                           *dns.EDNS0_EDE
 	fall                          zone.List
-	scope                         *expr.Scope
+	scope                         map[string]any // what expressions may name, for compiling them
 	vars                          []variable
-	conditions                    []*expr.Program
+	conditions                    []*vm.Program
 }
 
 // answer is a reply under construction: it has to wait for the targets of aliases.

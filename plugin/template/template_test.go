@@ -121,7 +121,7 @@ func TestSetup(t *testing.T) {
 		"template IN A {\nvar a b + 1\nvar b 1\n}":                     "unknown name b",
 		"template IN A {\nexpr\n}":                                     "takes at least 1",
 		"template IN A {\nexpr 1\n}":                                   "",
-		"template IN A {\nvar a 1\nexpr a + 'x'\n}":                    "Corefile:4:6: could not compile expression: column",
+		"template IN A {\nvar a 1\nexpr a + 'x'\n}":                    "Corefile:4:6: could not compile expression: invalid operation",
 		"template IN A {\nansver x\n}":                                 "did you mean \"answer\"?",
 	} {
 		_, err := chaintest.Build(t, ". {\n"+text+"\n}\n", chaintest.Options{Specs: specs})
