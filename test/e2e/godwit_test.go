@@ -170,9 +170,14 @@ func prepare(t *testing.T, corefile string, env ...string) *godwit {
 func (g *godwit) launch(t *testing.T) *godwit {
 	t.Helper()
 	g.process = startProcess(t, g.cmd)
+	p := g.process
 	t.Cleanup(func() {
+		log := p.out.String()
+		if strings.Contains(log, "panic: ") || strings.Contains(log, "fatal error: ") || strings.Contains(log, "DATA RACE") {
+			t.Error("the program is broken")
+		}
 		if t.Failed() {
-			t.Logf("what %s printed:\n%s", filepath.Base(program), tail(g.out.String(), 60))
+			t.Logf("what %s printed:\n%s", filepath.Base(program), tail(log, 60))
 		}
 	})
 	return g
@@ -224,19 +229,22 @@ func theError(t *testing.T, log string) string {
 	return found[0]
 }
 
-// restart ends the program by SIGTERM and starts it again with the same
-// Corefile and ports.
-func (g *godwit) restart(t *testing.T) *godwit {
+// stop ends the program by SIGTERM.
+func (g *godwit) stop(t *testing.T) {
 	t.Helper()
 	g.signal(t, syscall.SIGTERM)
 	if code := g.wait(t, 20*time.Second); code != 0 {
 		t.Errorf("exit code %d after SIGTERM: %s", code, g.out)
 	}
+}
+
+// again prepares the program once more, with the same Corefile and ports.
+func (g *godwit) again() *godwit {
 	next := *g
 	cmd := exec.Command(g.cmd.Path, g.cmd.Args[1:]...)
 	cmd.Dir, cmd.Env = g.cmd.Dir, g.cmd.Env
 	next.process = &process{cmd: cmd}
-	return next.launch(t)
+	return &next
 }
 
 // status asks an HTTP endpoint for its status; 0 when nobody answers.

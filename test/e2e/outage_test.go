@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -217,9 +216,10 @@ func forbid(t *testing.T, plane *kube.Plane, resources ...string) {
 // snapshot, one with, and one that may fall through.
 func testAway(t *testing.T, plane *kube.Plane) {
 	apply(t, plane, steady)
+	apply(t, plane, service("doomed", 216))
 	folder := t.TempDir()
 	kept := clusterServer(t, plane, "snapshot "+folder).launch(t).serving(t)
-	kept.becomes(t, steadyAnswers)
+	kept.becomes(t, append(serviceAnswer("doomed", 216), steadyAnswers...))
 	eventually(t, 20*time.Second, "a snapshot", func() bool {
 		files, err := os.ReadDir(folder)
 		return err == nil && len(files) == 1 && !strings.HasSuffix(files[0].Name(), ".tmp")
@@ -227,9 +227,12 @@ func testAway(t *testing.T, plane *kube.Plane) {
 	bare := clusterServer(t, plane, "startup_timeout 1s")
 	falling := clusterServer(t, plane, "startup_timeout 1s\nfallthrough")
 	write(t, falling.corefile, strings.Replace(clusterCorefile, "loadbalance", "file {$TESTDATA}/db.fallback cluster.local", 1))
+	kept.stop(t)
+	remove(t, plane, service("doomed", 216)) // which the snapshot does not know
 	plane.KillAPI()
 	defer func() {
 		startAPI(t, plane)
+		kept.becomes(t, answers{{"doomed.steady.svc.cluster.local A", "NXDOMAIN"}})
 		bare.becomes(t, steadyAnswers)
 		eventually(t, 5*time.Second, "ready", func() bool { return bare.status(bare.ready, "/ready") == http.StatusOK })
 		eventually(t, 5*time.Second, "no snapshot any more", func() bool { return kept.number(t, "godwit_kubernetes_from_snapshot") == 0 })
@@ -238,7 +241,7 @@ func testAway(t *testing.T, plane *kube.Plane) {
 		bare.becomes(t, serviceAnswer("since", 215))
 		remove(t, plane, service("since", 215))
 	}()
-	kept = kept.restart(t)
+	kept = kept.again().launch(t)
 	bare.launch(t)
 	falling.launch(t)
 	bare.serving(t)
@@ -256,7 +259,7 @@ func testAway(t *testing.T, plane *kube.Plane) {
 	falling.serving(t)
 	falling.check(t, answers{{"web.steady.svc.cluster.local A", "NOERROR 192.0.2.99"}})
 	kept.serving(t)
-	kept.check(t, steadyAnswers)
+	kept.check(t, append(serviceAnswer("doomed", 216), steadyAnswers...))
 	if got := kept.number(t, "godwit_kubernetes_from_snapshot"); got != 1 {
 		t.Errorf("godwit_kubernetes_from_snapshot is %v", got)
 	}
@@ -288,9 +291,6 @@ func TestStartup(t *testing.T) {
 			t.Errorf("startup_timeout %s: the start took %v", limit, took)
 		}
 		g.check(t, answers{{"web.steady.svc.cluster.local A", "SERVFAIL"}})
-		g.signal(t, syscall.SIGTERM)
-		if code := g.wait(t, 20*time.Second); code != 0 {
-			t.Errorf("exit code %d", code)
-		}
+		g.stop(t)
 	}
 }
