@@ -134,31 +134,32 @@ func (f *Fitter) compress(out []byte, m *Reply, room int) []byte {
 // addresses does what compress does for a message of addresses alone whose owners are all pointers, however many: there
 // is nothing to compress, so it is copied as far as it fits. It reports false, and appends nothing, for any other.
 func addresses(out, msg []byte, first, room int) ([]byte, bool) {
-	fits, end, off := [3]uint16{}, first, first
-	for s := range fits {
+	fits, end, cut := [3]uint16{}, first, false
+	for s := 0; s < len(fits) && !cut; s++ {
 		for range binary.BigEndian.Uint16(msg[6+2*s:]) {
-			if off+12 > len(msg) || msg[off] < 0xC0 {
+			if end+12 > len(msg) || msg[end] < 0xC0 {
 				return out, false
 			}
-			if t := Type(binary.BigEndian.Uint16(msg[off+2:])); t != TypeA && t != TypeAAAA {
+			if t := Type(binary.BigEndian.Uint16(msg[end+2:])); t != TypeA && t != TypeAAAA {
 				return out, false
 			}
-			off += 12 + int(binary.BigEndian.Uint16(msg[off+10:]))
-			if off <= room {
-				end = off
-				fits[s]++
+			next := end + 12 + int(binary.BigEndian.Uint16(msg[end+10:]))
+			if next > len(msg) {
+				return out, false
 			}
+			if cut = next > room; cut {
+				break
+			}
+			end = next
+			fits[s]++
 		}
-	}
-	if off > len(msg) {
-		return out, false
 	}
 	start := len(out)
 	out = append(out, msg[:end]...)
 	for s, n := range fits {
 		binary.BigEndian.PutUint16(out[start+6+2*s:], n)
 	}
-	if end < off {
+	if cut {
 		out[start+2] |= byte(FlagTC >> 8)
 	}
 	return out, true

@@ -149,6 +149,9 @@ func (n Name) Label() []byte {
 
 // Equal compares two names without regard to ASCII case (RFC 4343).
 func Equal(a, b Name) bool {
+	if string(a) == string(b) { // nearly all that are equal
+		return true
+	}
 	if len(a) != len(b) {
 		return false
 	}
@@ -164,6 +167,9 @@ func Equal(a, b Name) bool {
 // for every suffix decision in the program: routing, fallthrough, acl, transfer, cache.
 func (n Name) Under(zone Name) bool {
 	cut := len(n) - len(zone)
+	if len(zone) == 1 { // everything is under the root
+		return cut >= 0
+	}
 	for i := 0; i <= cut; i += 1 + int(n[i]) {
 		if i == cut {
 			return Equal(n[cut:], zone)
