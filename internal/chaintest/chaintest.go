@@ -318,10 +318,11 @@ func (b *Bench) ExpectNoAllocation(m *dns.Msg) {
 	}
 	var r chain.Router = router{b}
 	var s chain.Sink = quiet{}
+	client := netip.MustParseAddrPort("10.240.0.1:40212")
 	allocs := testing.AllocsPerRun(100, func() {
 		q := b.Worker.Get()
 		q.Parse(packet)
-		q.Proto = chain.UDP
+		q.Proto, q.Client = chain.UDP, client
 		b.Worker.Start(q, r, s)
 	})
 	if allocs != 0 {
@@ -341,11 +342,12 @@ func (b *Bench) Measure(t *testing.B, m *dns.Msg) {
 	}
 	var r chain.Router = router{b}
 	var s chain.Sink = quiet{}
+	client := netip.MustParseAddrPort("10.240.0.1:40212")
 	t.ReportAllocs()
 	for t.Loop() {
 		q := b.Worker.Get()
 		q.Parse(packet)
-		q.Proto = chain.UDP
+		q.Proto, q.Client = chain.UDP, client
 		b.Worker.Start(q, r, s)
 	}
 }
