@@ -142,7 +142,7 @@ func (w *world) command(ctx context.Context, verb string, args []string) []strin
 		w.upstreams[args[0]].mode.Store(args[1])
 	case "asked":
 		got := func() string { return fmt.Sprint(w.upstreams[args[0]].asked.Load()) }
-		w.settle(func() bool { return got() == args[1] }) // a walk that nobody waits for may still be on its way
+		w.settle(func() bool { return got() == args[1] }, patience) // a walk that nobody waits for may still be on its way
 		if got() != args[1] {
 			return []string{"asked " + got()}
 		}

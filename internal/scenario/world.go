@@ -165,6 +165,9 @@ func (w *world) advance(d time.Duration) {
 		for w.loop.Turn(false) {
 		}
 	}
+	if len(w.built.Config.Tasks) > 0 { // goroutines that the clock may have woken
+		w.settle(nil, patience/3)
+	}
 }
 
 // patience is how long nothing has to happen, in real time, until a scenario believes that nothing will: upstreams are
@@ -172,7 +175,7 @@ func (w *world) advance(d time.Duration) {
 const patience = time.Second
 
 // settle turns the loop until done is true or nothing has happened for a while of real time.
-func (w *world) settle(done func() bool) {
+func (w *world) settle(done func() bool, patience time.Duration) {
 	quiet := time.Now()
 	for time.Since(quiet) < patience {
 		if done != nil && done() {
@@ -248,7 +251,7 @@ func (w *world) finish(context.Context) []string {
 	if p == nil {
 		return []string{"no query waits"}
 	}
-	w.settle(func() bool { return p.done })
+	w.settle(func() bool { return p.done }, patience)
 	switch {
 	case !p.done:
 		return []string{"waiting"}
