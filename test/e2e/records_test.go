@@ -116,6 +116,10 @@ func testRecords(t *testing.T, plane *kube.Plane) {
 	if got := g.status(g.ready, "/ready"); got != http.StatusOK {
 		t.Errorf("/ready: %d", got)
 	}
+	// The controller writes into its slices when the change came that they answer to.
+	if n := g.number(t, `coredns_kubernetes_dns_programming_duration_seconds_count{service_kind="headless_with_selector"}`); n == 0 {
+		t.Error("how long it took until the endpoints of early were answered is not measured")
+	}
 	t.Run("apex", func(t *testing.T) { checkApex(t, g) })
 	t.Run("spelling", func(t *testing.T) { checkSpelling(t, g) })
 	t.Run("transfer", func(t *testing.T) { checkTransfer(t, g) })
