@@ -185,6 +185,8 @@ func FuzzFit(f *testing.F) {
 	f.Add([]byte("\x03\x10\x05\x03abcdefghijklmnopqrstuvwxyz0123456789"), uint16(0))
 	f.Add(bytes.Repeat([]byte{9, 1, 200, 4, 255, 3, 2}, 60), uint16(700))
 	f.Add(bytes.Repeat([]byte{1, 2, 3, 1, 7}, 400), uint16(1300))
+	f.Add(make([]byte, 1500), uint16(100)) // addresses of the question's own name alone
+	f.Add(append([]byte{0, 0}, bytes.Repeat([]byte{2, 0, 0, 0, 7}, 300)...), uint16(720))
 	var fitter Fitter
 	f.Fuzz(func(t *testing.T, in []byte, size uint16) {
 		s := script{in}
