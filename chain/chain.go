@@ -153,17 +153,26 @@ func NewSlot[T any](s *Setup) *Slot[T] {
 	return slot
 }
 
-// Of gives the state of this query. It is valid until the query ends.
+// cell is one query's state in a slot, and whose it is: query objects are reused.
+type cell[T any] struct {
+	serial uint64
+	value  T
+}
+
+// Of gives the state of this query, empty when nobody has set it. It is valid until the query ends.
 func (s *Slot[T]) Of(q *Query) *T {
 	for len(q.state) <= s.index {
 		q.state = append(q.state, nil)
 	}
-	p, ok := q.state[s.index].(*T)
+	c, ok := q.state[s.index].(*cell[T])
 	if !ok { // the query object served another configuration before
-		p = new(T)
-		q.state[s.index] = p
+		c = new(cell[T])
+		q.state[s.index] = c
 	}
-	return p
+	if c.serial != q.serial { // or another query: one may ask before the handler has been entered
+		*c = cell[T]{serial: q.serial}
+	}
+	return &c.value
 }
 
 func (s *Slot[T]) zero(q *Query) {

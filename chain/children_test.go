@@ -211,6 +211,26 @@ func TestSlotsAreEmptyAtServeAndPerHandler(t *testing.T) {
 	b.ended(Answered, Answered, Answered, Answered)
 }
 
+// A handler may be asked for metadata before it has been entered: it must not tell of the query that the object served
+// before.
+func TestSlotsAreEmptyBeforeServe(t *testing.T) {
+	slot := NewSlot[int](&Setup{Block: &Block{Config: &Config{}}})
+	var builder Builder
+	builder.Add("reader", serve(func(q *Query) Outcome {
+		if n := *slot.Of(q); n != 0 {
+			t.Errorf("the slot holds %d of another query", n)
+		}
+		return Next
+	}))
+	builder.Add("writer", serve(func(q *Query) Outcome { *slot.Of(q) = 7; return answer(q) }), slot)
+	b := newBench(t)
+	b.chain = builder.Chain()
+	for range 3 {
+		b.ask("a.")
+	}
+	b.ended(Answered, Answered, Answered)
+}
+
 func TestMemoryOfABurstIsGivenBack(t *testing.T) {
 	grown := 0
 	p := newParker(func(q *Query, _ Event) Outcome {

@@ -65,6 +65,7 @@ type Query struct {
 	spawn  bool
 	slot   int32 // in the worker's table; -1 when not in it
 	gen    uint64
+	serial uint64 // of the query among all that its worker had
 	parent Ticket
 	spare  []byte // second reply buffer, for Edit
 	edited wire.Reply

@@ -107,6 +107,7 @@ type Worker struct {
 	batch   bool // packets that came together are being walked
 	enders  []Ender
 	gens    uint64 // generations given out; one number is never a ticket twice
+	serial  uint64 // of the last query
 }
 
 // NewWorker makes the worker of a loop.
@@ -125,7 +126,8 @@ func (w *Worker) Get() *Query {
 	} else {
 		q = &Query{w: w}
 	}
-	q.slot, q.by = -1, -1
+	w.serial++
+	q.slot, q.by, q.serial = -1, -1, w.serial
 	q.Reply.Attach(w.buffer())
 	return q
 }
