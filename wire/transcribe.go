@@ -143,7 +143,7 @@ func (m *Reply) adoptAround(msg []byte, r *Request) error {
 }
 
 // Load takes a stored message without OPT whose question has r's name, and its length without compression, as the
-// reply to r. The bytes are copied.
+// reply to r, with r's opcode. The bytes are copied.
 func (m *Reply) Load(msg []byte, plain int, r *Request) {
 	m.Reset()
 	m.b = append(m.b, msg...)
@@ -151,8 +151,11 @@ func (m *Reply) Load(msg []byte, plain int, r *Request) {
 	m.Rcode = Rcode(msg[3] & 0xF)
 	copy(m.b[HeaderSize:], r.spelling())
 	binary.BigEndian.PutUint16(m.b, r.ID)
-	bits := r.Flags & (FlagRD | FlagCD)
-	m.SetFlags(bits, FlagRD|FlagCD)
+	bits := r.Flags & (0xF << 11)
+	if r.Opcode() == OpQuery {
+		bits |= r.Flags & (FlagRD | FlagCD)
+	}
+	m.SetFlags(bits, 0xF<<11|FlagRD|FlagCD)
 }
 
 // Requestion writes the reply again into dst with the question that the client asked: for a reply to a rewritten name.

@@ -110,6 +110,20 @@ func TestLoadPutsTheClientsQuestion(t *testing.T) {
 	}
 }
 
+// A stored reply may answer a NOTIFY, as it does from CoreDNS's cache: its opcode is echoed, RD and CD are not.
+func TestLoadTakesTheOpcode(t *testing.T) {
+	m := new(dns.Msg).SetReply(question("www.example.org.", dns.TypeA, 0))
+	m.RecursionDesired = true
+	q := question("www.example.org.", dns.TypeA, 0)
+	q.Opcode, q.RecursionDesired, q.CheckingDisabled = dns.OpcodeNotify, true, true
+	var dst Reply
+	dst.Load(pack(m, true), 40, parsed(t, q))
+	got := oracle(dst.Bytes())
+	if got.Opcode != dns.OpcodeNotify || got.RecursionDesired || got.CheckingDisabled {
+		t.Errorf("%v", got)
+	}
+}
+
 func TestRequestionRestoresAndRewriteKeepsTheQuestion(t *testing.T) {
 	r := parsed(t, question("Asked.example.org.", dns.TypeA, 0))
 	r.SetName(MustName("inside.example.org."))
