@@ -69,6 +69,7 @@ type Loop struct {
 
 	mu     sync.Mutex
 	posted []Task // guarded by mu
+	closed bool   // guarded by mu
 	taken  []Task // the other half of the pair, owned by the loop
 	awake  atomic.Bool
 }
@@ -84,7 +85,12 @@ func New(index int, clock Clock) (*Loop, error) {
 }
 
 // Close releases the loop's own files. Registered files belong to whoever registered them.
-func (l *Loop) Close() { l.poll.close() }
+func (l *Loop) Close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	l.poll.close()
+}
 
 // Index is the loop's number, from 0.
 func (l *Loop) Index() int { return l.index }
@@ -110,7 +116,11 @@ func (l *Loop) Post(t Task) {
 // Wake ends the loop's wait, from any goroutine.
 func (l *Loop) Wake() {
 	if l.awake.CompareAndSwap(false, true) {
-		l.poll.wake()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if !l.closed { // the number of its file may be another's by then
+			l.poll.wake()
+		}
 	}
 }
 
