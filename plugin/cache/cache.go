@@ -136,7 +136,7 @@ func (c *Cache) answer(q *chain.Query, st *state, e *entry, ttl uint32) chain.Ou
 		ttl = e.ttl
 	}
 	st.wildcard = e.wildcard
-	q.Reply.Load(e.msg, e.plain, &q.Request)
+	q.Reply.Load(e.msg, int(e.plain), &q.Request)
 	q.Reply.SetTTL(ttl)
 	// AA is set on every hit, as CoreDNS sets it: old resolvers throw replies without it away.
 	set, clear := wire.FlagAA, wire.FlagAD|wire.FlagRA|wire.FlagTC|wire.FlagZ
@@ -361,7 +361,7 @@ func (c *Cache) entry(q *chain.Query, v verdict, life time.Duration) *entry {
 	block = append(block, name...)
 	block = append(block, q.Reply.Bytes()...)
 	e := &entry{typ: q.Type, class: q.Class, do: q.DO(), cd: q.CD(), name: wire.Name(block[:len(name):len(name)]),
-		msg: block[len(name):], plain: q.Reply.PlainLen(), ad: flags&wire.FlagAD != 0, ra: flags&wire.FlagRA != 0,
+		msg: block[len(name):], plain: int32(q.Reply.PlainLen()), ad: flags&wire.FlagAD != 0, ra: flags&wire.FlagRA != 0,
 		rcode: q.Reply.Rcode, stored: q.Now(), ttl: uint32(life / time.Second), answers: v.answers}
 	if c.wildcards != nil {
 		e.wildcard = strings.Clone(c.wildcards(q))

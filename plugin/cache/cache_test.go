@@ -143,6 +143,32 @@ func TestTableKeepsItsCapacity(t *testing.T) {
 	}
 }
 
+// A table that has room for all its entries loses none by doubling.
+func TestTableGrows(t *testing.T) {
+	l, err := loop.New(0, loop.System())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	w, table := chain.NewWorker(l, 1), newTable(10000)
+	const names = 2000
+	for pass := range 2 {
+		for i := range names {
+			q := query(w, fmt.Sprintf("n%d.example.org.", i))
+			h := table.hash(q)
+			if pass == 0 && table.add(h, &entry{typ: q.Type, class: q.Class, name: append(wire.Name(nil), q.Name()...), ttl: 60}, q) {
+				t.Errorf("entry %d took another's place", i)
+			} else if pass == 1 && table.get(h, q) == nil {
+				t.Errorf("entry %d is gone", i)
+			}
+			w.Put(q)
+		}
+	}
+	if n := len(table.live.Load().at); n <= firstSets || n >= table.most {
+		t.Errorf("%d sets for %d entries", n, names)
+	}
+}
+
 // Readers and writers of the same sets at once: what a reader gets is always an entry of its own key.
 func TestTableUnderFire(t *testing.T) {
 	table := newTable(0)

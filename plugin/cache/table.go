@@ -15,20 +15,21 @@ import (
 // entry is one stored reply. What it answers with never changes after it was published; the fields at the end only steer
 // its refreshing.
 type entry struct {
+	// What every hit reads comes first, in as few cache lines as it can.
 	typ    wire.Type
 	class  wire.Class
 	do, cd bool
-	name   wire.Name // lower case
-	msg    []byte    // the reply without OPT
-	plain  int       // its length without compression
 	ad, ra bool
+	ttl    uint32 // seconds, as stored
+	plain  int32  // the reply's length without compression
+	name   wire.Name
+	msg    []byte        // the reply without OPT
+	stored time.Duration // by the loops' clock
 	rcode  wire.Rcode
 
-	stored   time.Duration // by the loops' clock
-	ttl      uint32        // seconds, as stored
-	wildcard string        // the name that a wildcard answer came from
-	answers  bool          // it holds what was asked for
-	good     *entry        // the last entry that did, kept when one that does not took its place
+	answers  bool   // it holds what was asked for
+	wildcard string // the name that a wildcard answer came from
+	good     *entry // the last entry that did, kept when one that does not took its place
 
 	refreshing atomic.Bool
 	retryAfter atomic.Int64 // no refresh before that time
@@ -69,62 +70,84 @@ func (e *entry) end(now time.Duration, recheck time.Duration, refreshed bool) {
 	e.refreshing.Store(false)
 }
 
-// ways is how many entries share a set: their tags lie in one cache line.
-const ways = 8
+// ways is how many entries share a set: as many as fit into a cache line with their tags, so that a lookup touches one.
+const ways = 5
 
 // set is one set of the table: entries whose hashes agree in the lower bits.
 type set struct {
-	tags    [ways]atomic.Uint64 // hash of the entry's key; 0 is free
+	tags    [ways]atomic.Uint32 // the upper half of the hash of the entry's key; 0 is free
+	_       uint32
 	entries [ways]atomic.Pointer[entry]
 }
 
+// tag is the part of a hash that does not choose the set.
+func tag(h uint64) uint32 { return max(uint32(h>>32), 1) }
+
+// sets is the places of a table; their number is a power of two.
+type sets struct {
+	mask uint64
+	at   []set
+}
+
+func newSets(n int) *sets { return &sets{mask: uint64(n - 1), at: make([]set, n)} }
+
 // table maps keys to entries. Readers take no lock: they find a tag, load the entry and compare its whole key, so that
-// what a writer does in between is a miss at worst. Capacity counts entries; there are twice as many places, so a set is
-// rarely full before the table is.
+// what a writer does in between is a miss at worst. Capacity counts entries; there are four times as many places, so a set
+// is rarely full before the table is. A table begins small and doubles as it fills: what is asked for lies close together.
 type table struct {
 	seed     maphash.Seed
-	mask     uint64
-	sets     []set
-	locks    [64]sync.Mutex // by set; for writers
+	live     atomic.Pointer[sets]
+	locks    [64]sync.Mutex // by set; for writers. All of them together are for the one that doubles
 	count    atomic.Int64
 	capacity int64
+	most     int // sets at capacity
 }
 
 // shards is the unit in which CoreDNS rounds a capacity, each at least four.
 const shards = 256
 
+// A table with up to maxGrown sets begins with firstSets. Doubling a larger one would hold up the loop that does it.
+const (
+	firstSets = 64
+	maxGrown  = 1 << 14
+)
+
 func newTable(capacity int) *table {
 	per := max(capacity/shards, 4)
-	t := &table{seed: maphash.MakeSeed(), capacity: int64(per * shards)}
-	n := 1
-	for int64(n*ways) < 2*t.capacity {
-		n *= 2
+	t := &table{seed: maphash.MakeSeed(), capacity: int64(per * shards), most: 1}
+	for int64(t.most*ways) < 4*t.capacity {
+		t.most *= 2
 	}
-	t.sets, t.mask = make([]set, n), uint64(n-1)
+	if t.most > maxGrown {
+		t.live.Store(newSets(t.most))
+	} else {
+		t.live.Store(newSets(min(firstSets, t.most)))
+	}
 	return t
 }
 
 // hash is that of everything that can change an answer: name, type, class, DO and CD.
 func (t *table) hash(q *chain.Query) uint64 {
-	k := uint64(q.Type)<<32 | uint64(q.Class)<<16
-	if q.DO() {
+	return t.hashOf(q.Name(), q.Type, q.Class, q.DO(), q.CD())
+}
+
+func (t *table) hashOf(name wire.Name, typ wire.Type, class wire.Class, do, cd bool) uint64 {
+	k := uint64(typ)<<32 | uint64(class)<<16
+	if do {
 		k |= 1
 	}
-	if q.CD() {
+	if cd {
 		k |= 2
 	}
-	h := q.Name().Hash(t.seed) ^ k*0x9E3779B97F4A7C15
-	h ^= h >> 29
-	if h == 0 {
-		return 1
-	}
-	return h
+	h := name.Hash(t.seed) ^ k*0x9E3779B97F4A7C15
+	return h ^ h>>29
 }
 
 func (t *table) get(h uint64, q *chain.Query) *entry {
-	s := &t.sets[h&t.mask]
+	all := t.live.Load()
+	s, want := &all.at[h&all.mask], tag(h)
 	for i := range s.tags {
-		if s.tags[i].Load() != h {
+		if s.tags[i].Load() != want {
 			continue
 		}
 		if e := s.entries[i].Load(); e != nil && e.matches(q) {
@@ -136,51 +159,102 @@ func (t *table) get(h uint64, q *chain.Query) *entry {
 
 // add stores e and reports whether another entry had to go for it.
 func (t *table) add(h uint64, e *entry, q *chain.Query) (evicted bool) {
-	at := h & t.mask
-	replaced, evicted := t.put(at, h, e, q)
-	if replaced || evicted || t.count.Load() <= t.capacity {
+	replaced, evicted, ok := t.put(h, e, q)
+	for ; !ok; replaced, evicted, ok = t.put(h, e, q) {
+		t.grow(t.live.Load())
+	}
+	if replaced || evicted {
 		return evicted
 	}
+	n := t.count.Load()
+	if n <= t.capacity {
+		if all := t.live.Load(); n*4 > int64(len(all.at)*ways) {
+			t.grow(all)
+		}
+		return false
+	}
 	for { // the table is full and this set was not: another one gives an entry
-		at = (at + 1 + rand.Uint64N(uint64(len(t.sets)))) & t.mask
-		if t.evict(at, e.stored) {
+		if t.evict(rand.Uint64(), e.stored) {
 			return true
 		}
 	}
 }
 
+// lock gives the set of a hash with its lock held.
+func (t *table) lock(h uint64) (*set, *sync.Mutex) {
+	for {
+		all := t.live.Load()
+		at := h & all.mask
+		lock := &t.locks[at%uint64(len(t.locks))]
+		lock.Lock()
+		if t.live.Load() == all {
+			return &all.at[at], lock
+		}
+		lock.Unlock() // it was doubled meanwhile
+	}
+}
+
+// grow doubles the table, unless another goroutine just did or it has all its sets.
+func (t *table) grow(from *sets) {
+	if len(from.at) >= t.most {
+		return
+	}
+	for i := range t.locks {
+		t.locks[i].Lock()
+		defer t.locks[i].Unlock()
+	}
+	if t.live.Load() != from {
+		return
+	}
+	next := newSets(2 * len(from.at))
+	for i := range from.at {
+		for w := range ways {
+			e := from.at[i].entries[w].Load()
+			if e == nil {
+				continue
+			}
+			// A set's entries go to two sets, so there is always a place.
+			h := t.hashOf(e.name, e.typ, e.class, e.do, e.cd)
+			to := &next.at[h&next.mask]
+			to.entries[w].Store(e)
+			to.tags[w].Store(tag(h))
+		}
+	}
+	t.live.Store(next)
+}
+
 // put stores e in its set, in the place of its own older self, or in a free one, or of another entry when all are taken.
-func (t *table) put(at, h uint64, e *entry, q *chain.Query) (replaced, evicted bool) {
-	lock := &t.locks[at%uint64(len(t.locks))]
-	lock.Lock()
+// It is not ok when all are taken and the table may still grow.
+func (t *table) put(h uint64, e *entry, q *chain.Query) (replaced, evicted, ok bool) {
+	s, lock := t.lock(h)
 	defer lock.Unlock()
-	s := &t.sets[at]
 	free := -1
 	for i := range s.tags {
-		tag := s.tags[i].Load()
-		if tag == 0 {
+		has := s.tags[i].Load()
+		if has == 0 {
 			free = i
-		} else if old := s.entries[i].Load(); tag == h && old.matches(q) {
+		} else if old := s.entries[i].Load(); has == tag(h) && old.matches(q) {
 			s.entries[i].Store(e)
-			return true, false
+			return true, false, true
 		}
 	}
 	if free < 0 {
+		if len(t.live.Load().at) < t.most {
+			return false, false, false
+		}
 		free, evicted = s.victim(e.stored), true
 	} else {
 		t.count.Add(1)
 	}
 	s.entries[free].Store(e)
-	s.tags[free].Store(h)
-	return false, evicted
+	s.tags[free].Store(tag(h))
+	return false, evicted, true
 }
 
-// evict takes one entry out of a set; false when it has none.
-func (t *table) evict(at uint64, now time.Duration) bool {
-	lock := &t.locks[at%uint64(len(t.locks))]
-	lock.Lock()
+// evict takes one entry out of the set of a hash; false when it has none.
+func (t *table) evict(h uint64, now time.Duration) bool {
+	s, lock := t.lock(h)
 	defer lock.Unlock()
-	s := &t.sets[at]
 	i := s.victim(now)
 	if i < 0 {
 		return false
@@ -212,13 +286,10 @@ func (s *set) victim(now time.Duration) int {
 }
 
 func (t *table) remove(h uint64, q *chain.Query) {
-	at := h & t.mask
-	lock := &t.locks[at%uint64(len(t.locks))]
-	lock.Lock()
+	s, lock := t.lock(h)
 	defer lock.Unlock()
-	s := &t.sets[at]
 	for i := range s.tags {
-		if e := s.entries[i].Load(); s.tags[i].Load() == h && e != nil && e.matches(q) {
+		if e := s.entries[i].Load(); s.tags[i].Load() == tag(h) && e != nil && e.matches(q) {
 			s.tags[i].Store(0)
 			s.entries[i].Store(nil)
 			t.count.Add(-1)
