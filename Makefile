@@ -21,6 +21,8 @@ test:
 	test/deps.sh
 	test/controlplane/build.sh
 	$(GO) vet ./...
+	$(GO) vet -tags portable ./loop ./server ./upstream
+	$(GO) test -tags portable ./loop
 	$(GO) test -timeout 20m ./...
 	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /test/)
 

@@ -1,7 +1,7 @@
 // Package server takes queries from sockets and sends the answers: the gate that every transport passes, routing to the
 // blocks of a listener, and the one send.
 //
-// A query's life: a loop receives a batch (udp_linux.go, tcp_linux.go), the gate reads each query or refuses it (gate.go),
+// A query's life: a loop receives a batch (udp.go, tcp.go), the gate reads each query or refuses it (gate.go),
 // the listener's table finds its block (route.go), the chain walks it (package chain), and complete and the fitter make
 // what leaves (send.go). Streams without TLS live on the loops too; TLS connections have goroutines that hand whole
 // frames to a loop (tls.go).

@@ -179,7 +179,7 @@ func (s *socket) send(t *try) unix.Errno {
 	s.p.udp.inFlight++
 	q := t.e.query
 	q[0], q[1] = byte(id>>8), byte(id)
-	_, errno := transmit(s.fd, q)
+	_, errno := loop.Write(s.fd, q)
 	return errno
 }
 
@@ -196,7 +196,7 @@ func (s *socket) find(id uint16) int {
 func (s *socket) Ready(*loop.Loop, bool, bool) bool {
 	m := s.p.m
 	for range drainedPerRun {
-		n, errno := receive(s.fd, m.buf)
+		n, errno := loop.Read(s.fd, m.buf)
 		switch errno {
 		case 0:
 			s.datagram(m.buf[:n])

@@ -176,7 +176,7 @@ func TestNoInitFunctions(t *testing.T) {
 var hotFiles = []string{
 	"wire/cursor.go", "wire/fit.go", "wire/name.go", "wire/reply.go", "wire/request.go", "wire/transcribe.go", "wire/permute.go",
 	"chain/query.go", "chain/worker.go",
-	"server/gate.go", "server/route.go", "server/send.go", "server/udp_linux.go", "server/tcp_linux.go",
+	"server/gate.go", "server/route.go", "server/send.go", "server/udp.go", "server/tcp.go",
 	"loop/poll_linux.go", "loop/timer.go",
 	"plugin/cache/cache.go", "plugin/cache/table.go", "plugin/kubernetes/answer.go", "plugin/kubernetes/kubernetes.go", "plugin/loadbalance/loadbalance.go",
 	"cluster/answer.go", "cluster/lookup.go", "metrics/traffic.go",

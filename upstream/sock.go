@@ -4,19 +4,16 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/godwit-dns/godwit/loop"
 )
 
 // open makes a connected non-blocking socket to a server. A stream's connection may still be under way. Errors are those
 // that package net would give.
 func open(kind int, to netip.AddrPort, from netip.Addr) (int, netip.AddrPort, error) {
-	family := unix.AF_INET6
-	if to.Addr().Is4() {
-		family = unix.AF_INET
-	}
-	fd, err := unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := loop.Socket(loop.Family(to.Addr()), kind)
 	if err != nil {
 		return -1, netip.AddrPort{}, dialError(kind, to, "socket", err)
 	}
@@ -25,63 +22,16 @@ func open(kind int, to netip.AddrPort, from netip.Addr) (int, netip.AddrPort, er
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	}
 	if from.IsValid() {
-		if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(from, 0))); err != nil {
+		if err := unix.Bind(fd, loop.Sockaddr(netip.AddrPortFrom(from, 0))); err != nil {
 			unix.Close(fd)
 			return -1, netip.AddrPort{}, dialError(kind, to, "bind", err)
 		}
 	}
-	if err := unix.Connect(fd, sockaddr(to)); err != nil && err != unix.EINPROGRESS {
+	if err := unix.Connect(fd, loop.Sockaddr(to)); err != nil && err != unix.EINPROGRESS {
 		unix.Close(fd)
 		return -1, netip.AddrPort{}, dialError(kind, to, "connect", err)
 	}
-	return fd, localOf(fd), nil
-}
-
-func sockaddr(a netip.AddrPort) unix.Sockaddr {
-	if a.Addr().Is4() {
-		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
-	}
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: zoneID(a.Addr().Zone())}
-}
-
-// zoneID gives the index of an interface by name; 0 when there is none.
-func zoneID(name string) uint32 {
-	if name == "" {
-		return 0
-	}
-	i, err := net.InterfaceByName(name)
-	if err != nil {
-		return 0
-	}
-	return uint32(i.Index)
-}
-
-// localOf gives a socket's own address; the zero AddrPort when it has none yet.
-func localOf(fd int) netip.AddrPort {
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	switch a := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
-	}
-	return netip.AddrPort{}
-}
-
-// receive reads a socket once, outside the runtime's bookkeeping: it never blocks.
-func receive(fd int, buf []byte) (int, unix.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)), 0, 0, 0)
-	return int(n), errno
-}
-
-// transmit writes to a connected socket once; a closed connection is an error and no signal.
-func transmit(fd int, b []byte) (int, unix.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)),
-		unix.MSG_NOSIGNAL, 0, 0)
-	return int(n), errno
+	return fd, loop.Local(fd), nil
 }
 
 // pending gives a stream's error, or whether its connection has come about.

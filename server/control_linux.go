@@ -1,30 +1,13 @@
+//go:build !portable
+
 package server
 
 import (
-	"encoding/binary"
-	"net"
 	"net/netip"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
-
-func zoneIndex(zone string) uint32 {
-	if i, err := net.InterfaceByName(zone); err == nil {
-		return uint32(i.Index)
-	}
-	return 0
-}
-
-// rawAddr reads the socket address that the kernel wrote. The zone of a link-local address is not resolved to a name:
-// answers go back to the raw address.
-func rawAddr(raw *[28]byte) netip.AddrPort {
-	port := binary.BigEndian.Uint16(raw[2:])
-	if *(*uint16)(unsafe.Pointer(&raw[0])) == unix.AF_INET6 {
-		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(raw[8:24])), port)
-	}
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(raw[4:8])), port)
-}
 
 // controlSize holds one IP_PKTINFO or IPV6_PKTINFO message.
 const controlSize = 40
@@ -71,4 +54,23 @@ func writeControl(b *[controlSize]byte, from netip.Addr, ifindex uint32) int {
 	copy(b[header:], a[:])
 	*(*uint32)(unsafe.Pointer(&b[header+16])) = ifindex
 	return header + 24
+}
+
+// tune sets what is particular to UDP sockets.
+func tune(fd int, addr netip.Addr) error {
+	var err error
+	switch wild := addr.IsUnspecified(); {
+	case wild && addr.Is6():
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+	case wild: // a bound socket knows its address, and the kernel need not find it out for each datagram
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+	}
+	if addr.Is4() {
+		// Path MTU discovery is left to others: a fragmented answer is better than none (RFC 9715 concerns larger ones).
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)
+	}
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer) // less is not an error
+	}
+	return err
 }

@@ -58,7 +58,7 @@ func (c *tcp) connected() bool {
 		return false
 	}
 	if ok {
-		c.s.opened(localOf(c.fd))
+		c.s.opened(loop.Local(c.fd))
 	}
 	return ok
 }
@@ -69,7 +69,7 @@ func (c *tcp) write(frame []byte) {
 		return
 	}
 	// What fails is found by the next read: the caller is in the middle of its own work.
-	n, errno := transmit(c.fd, c.out)
+	n, errno := loop.Write(c.fd, c.out)
 	if errno == 0 {
 		c.out = c.out[:copy(c.out, c.out[n:])]
 	}
@@ -82,7 +82,7 @@ func (c *tcp) write(frame []byte) {
 // flush sends what is left.
 func (c *tcp) flush() {
 	for len(c.out) > 0 {
-		n, errno := transmit(c.fd, c.out)
+		n, errno := loop.Write(c.fd, c.out)
 		switch errno {
 		case 0:
 			c.out = c.out[:copy(c.out, c.out[n:])]
@@ -113,7 +113,7 @@ func (c *tcp) read() {
 		if cap(c.in)-len(c.in) < 2048 {
 			c.in = append(make([]byte, 0, 2*cap(c.in)+4096), c.in...)
 		}
-		n, errno := receive(c.fd, c.in[len(c.in):cap(c.in)])
+		n, errno := loop.Read(c.fd, c.in[len(c.in):cap(c.in)])
 		switch {
 		case errno == unix.EINTR:
 			continue

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/netip"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -49,10 +48,7 @@ func (t *tcpListener) Fire(l *loop.Loop) { l.Watch(t.fd, false) }
 // Ready accepts what is waiting.
 func (t *tcpListener) Ready(*loop.Loop, bool, bool) bool {
 	for range 64 {
-		var raw [28]byte
-		size := uint32(len(raw))
-		fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(t.fd), uintptr(unsafe.Pointer(&raw[0])),
-			uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+		fd, client, errno := loop.Accept(t.fd)
 		if errno == unix.EINTR || errno == unix.ECONNABORTED {
 			continue
 		}
@@ -64,23 +60,21 @@ func (t *tcpListener) Ready(*loop.Loop, bool, bool) bool {
 			return false
 		}
 		if len(t.w.conns) >= connsPerLoop {
-			unix.Close(int(fd))
+			unix.Close(fd)
 			continue
 		}
-		t.accept(int(fd), &raw)
+		t.accept(fd, client)
 	}
 	return true
 }
 
-func (t *tcpListener) accept(fd int, raw *[28]byte) {
+func (t *tcpListener) accept(fd int, client netip.AddrPort) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // answers are gathered here, not by the kernel
-	c := &tcpConn{w: t.w, l: t.l, fd: fd, client: rawAddr(raw), proto: chain.TCP}
+	c := &tcpConn{w: t.w, l: t.l, fd: fd, client: client, proto: chain.TCP}
 	if t.l.spec.Transport == "tls" {
 		c.proto = chain.TLS
 	}
-	if sa, err := unix.Getsockname(fd); err == nil {
-		c.local = fromSockaddr(sa)
-	}
+	c.local = loop.Local(fd)
 	if err := t.w.Loop.Add(fd, c, false); err != nil {
 		unix.Close(fd)
 		return
@@ -88,16 +82,6 @@ func (t *tcpListener) accept(fd int, raw *[28]byte) {
 	t.w.conns[c] = true
 	c.since = t.w.Loop.Now()
 	t.w.Loop.After(&c.timer, c.timeout(), c)
-}
-
-func fromSockaddr(sa unix.Sockaddr) netip.AddrPort {
-	switch a := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
-	}
-	return netip.AddrPort{}
 }
 
 // close stops accepting. The listener's connections are not read any more and end with their last answer.
@@ -203,7 +187,7 @@ func (c *tcpConn) read() {
 		c.in = grown
 	}
 	free := c.in[len(c.in):cap(c.in)]
-	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(c.fd), uintptr(unsafe.Pointer(&free[0])), uintptr(len(free)))
+	n, errno := loop.Read(c.fd, free)
 	switch {
 	case errno == unix.EAGAIN || errno == unix.EINTR:
 	case errno != 0:
@@ -367,7 +351,7 @@ func (c *tcpConn) Do(*loop.Loop) {
 
 func (c *tcpConn) write() {
 	for len(c.out) > 0 {
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(c.fd), uintptr(unsafe.Pointer(&c.out[0])), uintptr(len(c.out)), unix.MSG_NOSIGNAL, 0, 0)
+		n, errno := loop.Write(c.fd, c.out)
 		if errno == unix.EINTR {
 			continue
 		}

@@ -1,0 +1,116 @@
+package server
+
+import (
+	"net/netip"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/loop"
+)
+
+// A batch of datagrams, in steps:
+//
+//  1. The worker's receiver, which all its sockets share, fills up to batch slots: with one call where there is one for
+//     it (batch_linux.go), else one by one (batch_other.go).
+//  2. Each datagram goes through the gate and down its chain (deliver, chain.Worker.Start).
+//  3. What is answered is fitted straight into the socket's send buffer (udpSocket.Finish, sender.reply).
+//  4. The batch is sent when the slots are through, or full (sender.Flush).
+
+// batch is how many datagrams one system call takes: the gain ends near 32.
+const batch = 32
+
+// rounds is how many batches a socket may have in one turn before the others are looked at.
+const rounds = 4
+
+// udpSocket is one loop's socket for one address.
+type udpSocket struct {
+	w       *worker
+	fd      int
+	local   netip.AddrPort
+	wild    bool // bound to all addresses: answers leave from the address that was asked
+	table   *atomic.Pointer[Table]
+	out     sender
+	closing bool
+}
+
+// Ready reads what has come, up to a few batches.
+func (s *udpSocket) Ready(l *loop.Loop, _, _ bool) bool {
+	r := s.w.receiver
+	r.prepare(s.wild)
+	for range rounds {
+		n := r.receive(s.fd)
+		if n == 0 {
+			return false
+		}
+		s.w.lastQuery.Store(int64(l.Tick()))
+		s.w.receives.Inc(l.Index())
+		s.w.datagrams.Add(l.Index(), uint64(n))
+		s.w.BeginBatch()
+		for i := range n {
+			s.deliver(r, i)
+		}
+		r.rearm(n)
+		s.out.flush(s.fd)
+		s.w.EndBatch()
+		if n < batch {
+			// Dry, most likely: waiting tells of the next datagram, or at once that it is there. Trying again would cost a
+			// call that finds nothing for each wake-up.
+			return false
+		}
+	}
+	return true
+}
+
+// deliver walks the datagram in slot i.
+func (s *udpSocket) deliver(r *receiver, i int) {
+	q := s.w.Get()
+	packet := r.packet(i)
+	r.origin(i, q)
+	q.Local, q.Proto, q.Start = s.local, chain.UDP, s.w.Loop.Now()
+	if s.wild && q.Back.From.IsValid() {
+		q.Local = netip.AddrPortFrom(q.Back.From, s.local.Port())
+	}
+	ok, answer := gate(&q.Request, packet, s.out.space(s.fd, 512))
+	if !ok {
+		s.w.refused(q, packet)
+		if answer != nil {
+			s.out.add(q, answer, s.wild)
+		}
+		s.w.Put(q)
+		return
+	}
+	s.w.Start(q, s.table.Load(), s)
+}
+
+// Finish sends the end of a query.
+func (s *udpSocket) Finish(q *chain.Query, out chain.Outcome) {
+	if s.closing || !Complete(q, out) {
+		return
+	}
+	limit := q.Limit()
+	b := s.w.fit(s.out.space(s.fd, limit), q, limit)
+	s.out.add(q, b, s.wild)
+}
+
+// Flush sends what replies that were parked have left since the last batch.
+func (s *udpSocket) Flush(*loop.Loop) { s.out.flush(s.fd) }
+
+func (s *udpSocket) close() {
+	s.closing = true
+	s.out.flush(s.fd)
+	s.w.Loop.Remove(s.fd)
+	s.w.Loop.RemoveFlush(s)
+	unix.Close(s.fd)
+}
+
+// sendBuffer holds a whole batch of usual answers, and always one of the largest.
+const sendBuffer = 128 << 10
+
+// writableSoon waits a few milliseconds for room in a full send buffer.
+func writableSoon(fd int) bool {
+	p := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	n, err := unix.Poll(p[:], 5)
+	return err == nil && n == 1
+}
