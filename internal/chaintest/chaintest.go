@@ -77,6 +77,7 @@ func Build(t testing.TB, text string, opt Options) (*Bench, error) {
 	}
 	t.Cleanup(l.Close)
 	b.Worker = chain.NewWorker(l, 1)
+	b.Worker.OnPanic = func(_ *chain.Query, v any, stack []byte) { t.Errorf("a handler panicked: %v\n%s", v, stack) }
 	b.Env = &chain.Env{
 		Log: slog.New(slog.NewTextHandler(b.Log, nil)), Metrics: metrics.New(1), Loops: 1,
 		Clock: func() time.Duration { return b.now }, Wall: time.Now, Files: opt.Files,
