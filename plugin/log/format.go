@@ -77,7 +77,7 @@ func values(name string) func(b []byte, e *entry) []byte {
 	case "{>do}":
 		return func(b []byte, e *entry) []byte { return strconv.AppendBool(b, e.q.DO()) }
 	case "{>bufsize}":
-		return func(b []byte, e *entry) []byte { return strconv.AppendInt(b, int64(e.q.Limit()), 10) }
+		return appendBufsize
 	case "{rcode}":
 		return appendRcode
 	case "{rsize}":
@@ -105,6 +105,14 @@ func appendAddr(b []byte, a netip.Addr) []byte {
 		return a.AppendTo(b)
 	}
 	return append(a.AppendTo(append(b, '[')), ']')
+}
+
+// appendBufsize writes what the client says it takes, which may be more than a datagram holds.
+func appendBufsize(b []byte, e *entry) []byte {
+	if e.q.Proto != chain.UDP {
+		return strconv.AppendInt(b, wire.MaxMessage, 10)
+	}
+	return strconv.AppendInt(b, int64(max(wire.MinUDP, e.q.EDNS.Size)), 10)
 }
 
 func appendRcode(b []byte, e *entry) []byte {
