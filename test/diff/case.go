@@ -173,7 +173,7 @@ func (c *testCase) include(name string) error {
 
 // special checks the steps that are not questions, and takes those that set something for the whole case.
 func (c *testCase) special(s *step) error {
-	need := map[string]int{"wait": 1, "raw": 2, "fuzz": 3, "http": 2, "metrics": 0, "log": 1, "apply": 1, "remove": 1,
+	need := map[string]int{"wait": 1, "raw": 2, "fuzz": 3, "mix": 3, "http": 2, "metrics": 0, "log": 1, "apply": 1, "remove": 1,
 		"copy": 2, "signal": 1, "exit": 1, "seen": 0, "set": 2}
 	n, ok := need[s.verb]
 	if !ok {
@@ -186,6 +186,8 @@ func (c *testCase) special(s *step) error {
 	switch s.verb {
 	case "raw", "fuzz":
 		s.asks, err = rawQuestions(s)
+	case "mix":
+		s.asks, err = mixedQuestions(s)
 	case "set":
 		switch s.args[0] {
 		case "wait":

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/hex"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"regexp"
 	"strconv"
@@ -225,59 +224,4 @@ func ednsMode(m *dns.Msg, key, value string) error {
 		return fmt.Errorf("no mode %q", key)
 	}
 	return nil
-}
-
-// rawQuestions reads "raw PROTO HEX" and "fuzz COUNT SEED NAME [TYPE [MODE]]".
-func rawQuestions(s *step) ([]question, error) {
-	if s.verb == "raw" {
-		b, err := hex.DecodeString(strings.Join(s.args[1:], ""))
-		return []question{{what: s.text, packet: b, proto: s.args[0], port: "PORT", at: loopback, raw: true, silent: true}}, err
-	}
-	count, err := strconv.Atoi(s.args[0])
-	if err != nil {
-		return nil, err
-	}
-	if len(s.args) > 5 {
-		return nil, fmt.Errorf("fuzz COUNT SEED NAME [TYPE [MODE]]")
-	}
-	seed, err := strconv.ParseUint(s.args[1], 10, 64)
-	if err != nil {
-		return nil, err
-	}
-	rest := append(append([]string{}, s.args[2:]...), []string{"", "A", "udp"}[len(s.args)-2:]...)
-	base, err := newQuestion(rest[0], rest[1], rest[2])
-	if err != nil {
-		return nil, err
-	}
-	random := rand.New(rand.NewPCG(seed, 1))
-	var out []question
-	for range count {
-		q := base
-		q.packet = damage(random, base.packet)
-		q.what, q.raw, q.silent = fmt.Sprintf("raw %s %x", q.proto, q.packet), true, true
-		out = append(out, q)
-	}
-	return out, nil
-}
-
-// damage changes a few octets of a packet behind its ID, cuts it or lengthens it.
-func damage(random *rand.Rand, packet []byte) []byte {
-	b := append([]byte{}, packet...)
-	switch random.IntN(8) {
-	case 0:
-		b = b[:random.IntN(len(b))]
-	case 1:
-		for range 1 + random.IntN(20) {
-			b = append(b, byte(random.IntN(256)))
-		}
-	case 2: // a count
-		b[4+random.IntN(8)] = byte(random.IntN(4))
-	case 3: // the flags
-		b[2+random.IntN(2)] = byte(random.IntN(256))
-	default:
-		for range 1 + random.IntN(3) {
-			b[2+random.IntN(len(b)-2)] = byte(random.IntN(256))
-		}
-	}
-	return b
 }

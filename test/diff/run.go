@@ -173,7 +173,7 @@ func (r *run) differ(what, detail string) {
 // step does one line of the script.
 func (r *run) step(s *step) error {
 	switch s.verb {
-	case "ask", "raw", "fuzz":
+	case "ask", "raw", "fuzz", "mix":
 		for i := range s.asks {
 			if err := r.ask(&s.asks[i]); err != nil {
 				return err
@@ -223,6 +223,9 @@ func (r *run) ask(q *question) error {
 	got, err := ask(q, to, r.id, r.wait)
 	if err != nil {
 		return fmt.Errorf("%s: %w", q.what, err)
+	}
+	if r.o.verbose && !q.silent && len(got[0].messages)+len(got[1].messages) == 0 {
+		fmt.Fprintf(os.Stderr, "%s: %s: neither answers\n", r.name, q.what) // each costs the whole wait
 	}
 	if text := r.norm.differ(got); text != "" {
 		r.differ(q.what, text)
