@@ -96,7 +96,7 @@ func (r *rig) upstream(sc *scene, ttl int) error {
 func (r *rig) others(sc scene) []subject {
 	var all []subject
 	for _, p := range r.opt.peers {
-		if strings.Contains(p.command, "{COREFILE}") && sc.corefile == "" ||
+		if !r.opt.measures(p.name) || strings.Contains(p.command, "{COREFILE}") && sc.corefile == "" ||
 			strings.Contains(p.command, "{ZONE}") && sc.zone == "" || strings.Contains(p.command, "{UPSTREAM}") && sc.upstream == "" {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -244,15 +245,37 @@ func (r *rig) memoryOf(ctx context.Context, out *Result, p *kube.Plane, config, 
 		held, most := resident(s.child.pid())
 		out.figure(sub.name, way+": first answer after", float64(ready.Milliseconds()), "ms", 0, "")
 		out.figure(sub.name, way+": resident at rest", held, "MiB", limitRest, fmt.Sprintf("%.0f at most since the start", most))
+		before := s.relists(ctx)
 		most, err = r.relist(ctx, p, s)
 		if err != nil {
 			return err
 		}
-		out.figure(sub.name, way+": most resident while listing again", most, "MiB", limitPeak, "the API server was away and its history compacted")
+		note := "the API server was away and its history compacted"
+		if s.metrics != "" {
+			note += fmt.Sprintf("; %.0f resources were listed again", s.relists(ctx)-before)
+		}
+		out.figure(sub.name, way+": most resident while listing again", most, "MiB", limitPeak, note)
 		s.child.stop()
 	}
 	r.stopAll()
 	return nil
+}
+
+// relists gives how many complete lists Godwit has begun to read; 0 for other servers.
+func (s *server) relists(ctx context.Context) (sum float64) {
+	if s.metrics == "" {
+		return 0
+	}
+	all, err := scrape(ctx, s.metrics)
+	if err != nil {
+		return 0 // the note will say so
+	}
+	for name, v := range all {
+		if strings.HasPrefix(name, "godwit_kubernetes_relists{") {
+			sum += v
+		}
+	}
+	return sum
 }
 
 // relist takes the API server away, throws its history away and gives it back, so that all that watched has to list, and
@@ -262,7 +285,7 @@ func (r *rig) relist(ctx context.Context, p *kube.Plane, s *server) (float64, er
 		return 0, err
 	}
 	p.KillAPI()
-	if err := r.churn(ctx, p); err != nil {
+	if err := p.Compact(ctx); err != nil { // what a watch could go on from is gone
 		return 0, err
 	}
 	if err := p.StartAPI(ctx); err != nil {
@@ -281,9 +304,6 @@ func (r *rig) relist(ctx context.Context, p *kube.Plane, s *server) (float64, er
 	_, most := resident(s.child.pid())
 	return most, nil
 }
-
-// churn makes what a watch could go on from disappear.
-func (r *rig) churn(ctx context.Context, p *kube.Plane) error { return p.Compact(ctx) }
 
 // newService makes a Service with a name of its own and gives the DNS name.
 func newService(ctx context.Context, p *kube.Plane) (string, error) {
