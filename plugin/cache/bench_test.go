@@ -2,6 +2,7 @@ package cache
 
 import (
 	"fmt"
+	"hash/maphash"
 	"testing"
 
 	"github.com/godwit-dns/godwit/chain"
@@ -15,7 +16,7 @@ func benchTable(b *testing.B) (*table, []*chain.Query) {
 		b.Fatal(err)
 	}
 	b.Cleanup(l.Close)
-	w, t := chain.NewWorker(l, 1), newTable(10000)
+	w, t := chain.NewWorker(l, 1), newTable(10000, maphash.MakeSeed())
 	var all []*chain.Query
 	for i := range 1000 {
 		q := query(w, fmt.Sprintf("n%d.example.org.", i))

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"fmt"
+	"hash/maphash"
 	"sync"
 	"testing"
 	"time"
@@ -123,7 +124,7 @@ func TestTableKeepsItsCapacity(t *testing.T) {
 	}
 	defer l.Close()
 	w := chain.NewWorker(l, 1)
-	table := newTable(2000) // rounds down to 7 * 256
+	table := newTable(2000, maphash.MakeSeed()) // rounds down to 7 * 256
 	kept := 0
 	for i := range 5000 {
 		q := query(w, fmt.Sprintf("n%d.example.org.", i))
@@ -150,7 +151,7 @@ func TestTableGrows(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	w, table := chain.NewWorker(l, 1), newTable(10000)
+	w, table := chain.NewWorker(l, 1), newTable(10000, maphash.MakeSeed())
 	const names = 2000
 	for pass := range 2 {
 		for i := range names {
@@ -171,7 +172,7 @@ func TestTableGrows(t *testing.T) {
 
 // Readers and writers of the same sets at once: what a reader gets is always an entry of its own key.
 func TestTableUnderFire(t *testing.T) {
-	table := newTable(0)
+	table := newTable(0, maphash.MakeSeed())
 	var wg sync.WaitGroup
 	for g := range 4 {
 		wg.Go(func() {
@@ -200,4 +201,29 @@ func TestTableUnderFire(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// A query's hash is made once, by the success table, and serves for both: the denials have to be found by it again after
+// their table has grown.
+func TestDenialsSurviveGrowth(t *testing.T) {
+	l, err := loop.New(0, loop.System())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	w := chain.NewWorker(l, 1)
+	success, denial := newTables(10000, 10000)
+	const names = 2000
+	for pass := range 2 {
+		for i := range names {
+			q := query(w, fmt.Sprintf("n%d.example.org.", i))
+			h := success.hash(q)
+			if pass == 0 {
+				denial.add(h, &entry{typ: q.Type, class: q.Class, name: append(wire.Name(nil), q.Name()...), ttl: 60}, q)
+			} else if denial.get(h, q) == nil {
+				t.Fatalf("entry %d of %d is gone", i, names)
+			}
+			w.Put(q)
+		}
+	}
 }

@@ -74,8 +74,8 @@ func setup(s *chain.Setup) error {
 	if cfg.policySet && !cfg.staleSet {
 		return corefile.Errorf(line.Name.Pos, "serve_stale_policy requires serve_stale")
 	}
-	c := &Cache{cfg: cfg, env: s.Env, slot: chain.NewSlot[state](s),
-		success: newTable(cfg.success.capacity), denial: newTable(cfg.denial.capacity)}
+	c := &Cache{cfg: cfg, env: s.Env, slot: chain.NewSlot[state](s)}
+	c.success, c.denial = newTables(cfg.success.capacity, cfg.denial.capacity)
 	c.counters = &counterSet{r: s.Env.Metrics, zones: strings.Join(zones, ",")}
 	s.OnBuilt(func() error {
 		c.counters.view = s.Block.View

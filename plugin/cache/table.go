@@ -112,9 +112,15 @@ const (
 	maxGrown  = 1 << 14
 )
 
-func newTable(capacity int) *table {
+// newTables makes the two tables of a cache. They have one seed, because a query's hash is made once for both.
+func newTables(success, denial int) (*table, *table) {
+	seed := maphash.MakeSeed()
+	return newTable(success, seed), newTable(denial, seed)
+}
+
+func newTable(capacity int, seed maphash.Seed) *table {
 	per := max(capacity/shards, 4)
-	t := &table{seed: maphash.MakeSeed(), capacity: int64(per * shards), most: 1}
+	t := &table{seed: seed, capacity: int64(per * shards), most: 1}
 	for int64(t.most*ways) < 4*t.capacity {
 		t.most *= 2
 	}
