@@ -166,7 +166,7 @@ func TestLimits(t *testing.T) {
 			if e := (*Error)(nil); !errors.As(err, &e) || len(err.Error()) > 2000 {
 				t.Errorf("%T of %d bytes", err, len(err.Error()))
 			}
-			if d := time.Since(start); d > 10*time.Second {
+			if d := time.Since(start); d > time.Minute { // seconds, where nothing else runs
 				t.Errorf("took %v", d)
 			}
 		})

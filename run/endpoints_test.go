@@ -11,11 +11,13 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/internal/freeport"
 )
 
 func says(text string) http.Handler {
@@ -39,12 +41,11 @@ func certificate(t *testing.T) *tls.Config {
 // freePort gives an address that nobody listens on.
 func freePort(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Find()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	return "127.0.0.1:" + strconv.Itoa(port)
 }
 
 func get(t *testing.T, url string) string {

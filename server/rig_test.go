@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/internal/freeport"
 	"github.com/godwit-dns/godwit/loop"
 	"github.com/godwit-dns/godwit/metrics"
 	"github.com/godwit-dns/godwit/wire"
@@ -101,21 +102,11 @@ func (r *rig) publish(specs ...ListenSpec) error {
 // freePort gives a port that is free for UDP and TCP on all addresses.
 func freePort(t *testing.T) int {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", ":0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		p, err := net.ListenPacket("udp", fmt.Sprintf(":%d", port))
-		l.Close()
-		if err == nil {
-			p.Close()
-			return port
-		}
+	port, err := freeport.Find()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port")
-	return 0
+	return port
 }
 
 // Serve does what the first label says.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/miekg/dns"
 	"go.uber.org/goleak"
+
+	"github.com/godwit-dns/godwit/internal/freeport"
 )
 
 func TestMain(m *testing.M) {
@@ -104,14 +107,14 @@ func (g *godwit) says(text string) {
 	}
 }
 
+// freePort gives a port that is free for UDP and TCP.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Find()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
+	return strconv.Itoa(port)
 }
 
 func write(t *testing.T, dir, name, text string) string {

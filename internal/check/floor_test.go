@@ -17,7 +17,6 @@ const floorPlan = `
 wire                  :                                                     |
 corefile              :                                                     |
 metrics               :                                                     |
-expr                  :                                                     |
 internal/invariant    :                                                     |
 loop                  : internal/invariant                                  | golang.org/x/sys
 chain                 : wire corefile metrics loop internal/invariant       | github.com/miekg/dns
@@ -26,15 +25,16 @@ upstream              : wire loop metrics internal/invariant                | go
 cluster               : wire metrics                                        | golang.org/x/sys k8s.io/client-go k8s.io/apimachinery sigs.k8s.io/yaml
 server                : wire chain loop metrics corefile internal/invariant | golang.org/x/sys
 plugin/prometheus     : wire chain corefile metrics                         | github.com/prometheus/client_golang github.com/prometheus/client_model golang.org/x/crypto sigs.k8s.io/yaml
-plugin/template       : wire chain corefile metrics loop zone expr          | github.com/miekg/dns github.com/expr-lang/expr
+plugin/template       : wire chain corefile metrics loop zone               | github.com/miekg/dns github.com/expr-lang/expr
 plugin/transfer       : wire chain corefile metrics loop zone               | github.com/miekg/dns
 plugin/kubernetes     : wire chain corefile metrics loop cluster            |
-plugin/*              : wire chain corefile metrics loop zone upstream expr |
+plugin/*              : wire chain corefile metrics loop zone upstream      |
 plugin                : chain plugin/*                                      |
 run                   : chain server server/* corefile metrics loop wire    | golang.org/x/sys
 tool/*                : run plugin chain corefile wire metrics cluster      |
 tool                  : tool/* run plugin chain corefile wire metrics       |
 cmd/*                 : plugin run tool tool/*                              |
+internal/freeport     :                                                     |
 internal/chaintest    : chain corefile loop metrics wire                    | github.com/miekg/dns
 internal/scenario     : chain corefile loop metrics run server wire         | github.com/miekg/dns golang.org/x/tools
 internal/check        :                                                     |

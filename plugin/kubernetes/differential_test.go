@@ -5,12 +5,12 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +19,7 @@ import (
 
 	"github.com/godwit-dns/godwit/chain"
 	"github.com/godwit-dns/godwit/internal/chaintest"
+	"github.com/godwit-dns/godwit/internal/freeport"
 	"github.com/godwit-dns/godwit/test/kube"
 )
 
@@ -220,15 +221,14 @@ func handlerOf(b *chaintest.Bench) (k *Kubernetes) {
 	return k
 }
 
+// freePort gives a port that is free for UDP and TCP.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Find()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	return strconv.Itoa(port)
 }
 
 // TestDifferential asks CoreDNS and this directive the same questions of the same cluster.

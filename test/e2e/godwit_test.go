@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/godwit-dns/godwit/internal/freeport"
 )
 
 // process is one run of a program.
@@ -105,25 +105,14 @@ func (p *process) signal(t *testing.T, s os.Signal) {
 	}
 }
 
-// freePort draws a port below the kernel's ephemeral range that is free over
-// UDP and TCP.
+// freePort gives a port that is free for UDP and TCP.
 func freePort(t *testing.T) string {
 	t.Helper()
-	for range 100 {
-		port := strconv.Itoa(10240 + rand.IntN(22000))
-		tcp, err := net.Listen("tcp", ":"+port)
-		if err != nil {
-			continue
-		}
-		udp, err := net.ListenPacket("udp", ":"+port)
-		tcp.Close()
-		if err == nil {
-			udp.Close()
-			return port
-		}
+	port, err := freeport.Find()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port")
-	return ""
+	return strconv.Itoa(port)
 }
 
 // godwit is the program under test with a Corefile. The Corefile reads its
