@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/godwit-dns/godwit/corefile"
@@ -83,6 +84,7 @@ type Block struct {
 	slots    int
 	chain    *Chain
 	metadata map[string]func(q *Query) string
+	families map[string]func(q *Query, rest string) string // by prefix
 	ready    []Readiness
 }
 
@@ -231,6 +233,18 @@ func (s *Setup) Provide(name string, f func(q *Query) string) {
 	s.Block.metadata[name] = f
 }
 
+// ProvideAll makes metadata available under every name that begins with a prefix, "kubernetes/client-label/" for instance;
+// f gets what follows it.
+func (s *Setup) ProvideAll(prefix string, f func(q *Query, rest string) string) {
+	if s.Block.metadata == nil {
+		s.Block.metadata = map[string]func(q *Query) string{}
+	}
+	if s.Block.families == nil {
+		s.Block.families = map[string]func(q *Query, rest string) string{}
+	}
+	s.Block.families[prefix] = f
+}
+
 // Shared gives the value that directives of all blocks share under key in this configuration, made at first use.
 func (s *Setup) Shared(key string, make func() any) any {
 	c := s.Block.Config
@@ -252,7 +266,17 @@ func (b *Block) Ready() []Readiness { return b.ready }
 // Metadata gives the reader of a name, nil when nobody provides it or the block has no metadata directive. To be called
 // when all of the block has been set up.
 func (b *Block) Metadata(name string) func(q *Query) string {
-	if !b.HasMetadata || b.metadata[name] == nil {
+	if !b.HasMetadata {
+		return nil
+	}
+	if b.metadata[name] == nil {
+		for prefix, f := range b.families {
+			if rest, ok := strings.CutPrefix(name, prefix); ok {
+				b.metadata[name] = func(q *Query) string { return f(q, rest) }
+			}
+		}
+	}
+	if b.metadata[name] == nil {
 		return nil
 	}
 	return func(q *Query) string {

@@ -60,6 +60,15 @@ func (k *Kubernetes) provide(s *chain.Setup) {
 	}
 	client("client-namespace", func(p *cluster.Pod) string { return p.Namespace })
 	client("client-pod-name", func(p *cluster.Pod) string { return p.Name })
+	s.ProvideAll("kubernetes/client-label/", func(q *chain.Query, label string) string {
+		p := k.ClientPod(q)
+		for i := 0; p != nil && i+1 < len(p.Labels); i += 2 {
+			if p.Labels[i] == label {
+				return p.Labels[i+1]
+			}
+		}
+		return ""
+	})
 }
 
 func firstLabel(labels []byte) []byte {

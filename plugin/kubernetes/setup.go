@@ -158,6 +158,7 @@ type shared struct {
 func (k *Kubernetes) attach(s *chain.Setup) error {
 	c := k.cfg.Cluster
 	c.Pods = k.cfg.Pods == podsVerified
+	c.PodLabels = c.Pods && s.Block.HasMetadata // nobody else can read them
 	c.Multicluster = len(k.cfg.Multicluster) > 0
 	c.Zones = k.cfg.Zonal
 	key := fmt.Sprintf("kubernetes %+v", c)
