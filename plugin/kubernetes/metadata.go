@@ -50,6 +50,11 @@ func (k *Kubernetes) provide(s *chain.Setup) {
 		}
 		return ""
 	})
+	k.provideClient(s)
+}
+
+// provideClient makes known which pod asks.
+func (k *Kubernetes) provideClient(s *chain.Setup) {
 	client := func(name string, f func(p *cluster.Pod) string) {
 		s.Provide("kubernetes/"+name, func(q *chain.Query) string {
 			if p := k.ClientPod(q); p != nil {
