@@ -190,8 +190,7 @@ func TestReloadMistakes(t *testing.T) {
 			m.install(t, g)
 			before := len(g.out.String())
 			g.signal(t, syscall.SIGUSR1)
-			eventually(t, 10*time.Second, "the failure is counted", func() bool { return g.number(t, reloadFailed) == float64(i+1) })
-			m.judge(t, theError(t, g.out.String()[before:]))
+	XX(t, theError(t, g.out.String()[before:]))
 			g.check(t, answers{{"old.test A", "NOERROR 192.0.2.1"}, {"old.test A tcp", "NOERROR 192.0.2.1"}})
 		})
 	}
