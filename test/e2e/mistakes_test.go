@@ -190,7 +190,12 @@ func TestReloadMistakes(t *testing.T) {
 			m.install(t, g)
 			before := len(g.out.String())
 			g.signal(t, syscall.SIGUSR1)
-	XX(t, theError(t, g.out.String()[before:]))
+			// The line comes through a pipe, and may arrive after the count.
+			eventually(t, 10*time.Second, "the failure is logged and counted", func() bool {
+				_, line, logged := strings.Cut(g.out.String()[before:], "[ERROR]")
+				return logged && strings.Contains(line, "\n") && g.number(t, reloadFailed) == float64(i+1)
+			})
+			m.judge(t, theError(t, g.out.String()[before:]))
 			g.check(t, answers{{"old.test A", "NOERROR 192.0.2.1"}, {"old.test A tcp", "NOERROR 192.0.2.1"}})
 		})
 	}
