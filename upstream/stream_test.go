@@ -215,11 +215,20 @@ func TestIdleConnectionsExpire(t *testing.T) {
 
 func TestMaxIdle(t *testing.T) {
 	b := newBench(t, 1)
+	var asked atomic.Int64 // nobody is answered before all six have asked, so each needs a connection of its own
 	s := newTCPServer(t, listen(t, "127.0.0.1:0"), func(c *dns.Conn) {
-		time.Sleep(50 * time.Millisecond)
-		oneByOne("192.0.2.1")(c)
+		for {
+			m, err := c.ReadMsg()
+			if err != nil {
+				return
+			}
+			for all := (asked.Add(1) + 5) / 6 * 6; asked.Load() < all; {
+				time.Sleep(time.Millisecond)
+			}
+			_ = c.WriteMsg(echo(m, "192.0.2.1"))
+		}
 	})
-	g := b.group(func(c *Config) { c.MaxIdle = 2 }, s.addr)
+	g := b.group(func(c *Config) { c.MaxIdle, c.ReadTimeout = 2, 30*time.Second }, s.addr)
 	for range 2 {
 		var waits []<-chan result
 		for i := range 6 {
