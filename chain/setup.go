@@ -266,17 +266,7 @@ func (b *Block) Ready() []Readiness { return b.ready }
 // Metadata gives the reader of a name, nil when nobody provides it or the block has no metadata directive. To be called
 // when all of the block has been set up.
 func (b *Block) Metadata(name string) func(q *Query) string {
-	if !b.HasMetadata {
-		return nil
-	}
-	if b.metadata[name] == nil {
-		for prefix, f := range b.families {
-			if rest, ok := strings.CutPrefix(name, prefix); ok {
-				b.metadata[name] = func(q *Query) string { return f(q, rest) }
-			}
-		}
-	}
-	if b.metadata[name] == nil {
+	if !b.provides(name) {
 		return nil
 	}
 	return func(q *Query) string {
@@ -285,6 +275,19 @@ func (b *Block) Metadata(name string) func(q *Query) string {
 		}
 		return b.metadata[name](q) // found late: a directive may stand in for another's
 	}
+}
+
+// provides reports whether a name means anything, and enters one that only its prefix provides.
+func (b *Block) provides(name string) bool {
+	if !b.HasMetadata {
+		return false
+	}
+	for prefix, f := range b.families {
+		if rest, ok := strings.CutPrefix(name, prefix); ok && b.metadata[name] == nil {
+			b.metadata[name] = func(q *Query) string { return f(q, rest) }
+		}
+	}
+	return b.metadata[name] != nil
 }
 
 // Provided gives what a name means so far, for a directive that stands in for it.

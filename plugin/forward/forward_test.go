@@ -29,6 +29,8 @@ type harness struct {
 	rcode wire.Rcode
 	err   error
 	meta  string
+
+	upstream func(q *chain.Query) string // reads the metadata
 }
 
 func (h *harness) Route(*chain.Query) *chain.Chain { return h.chain }
@@ -36,9 +38,7 @@ func (h *harness) Server() string                  { return "dns://:53" }
 
 func (h *harness) Finish(q *chain.Query, out chain.Outcome) {
 	h.done, h.out, h.rcode, h.err = true, out, q.ResponseCode(out), q.Err
-	if read := h.block.Metadata("forward/upstream"); read != nil {
-		h.meta = read(q)
-	}
+	h.meta = h.upstream(q)
 }
 
 func newHarness(t *testing.T, text string) *harness {
@@ -57,7 +57,7 @@ func newHarness(t *testing.T, text string) *harness {
 		t.Fatal(err)
 	}
 	h.block = built.Config.Blocks[0]
-	h.chain = h.block.Chain()
+	h.chain, h.upstream = h.block.Chain(), h.block.Metadata("forward/upstream")
 	m := new(dns.Msg)
 	m.SetQuestion("www.example.org.", dns.TypeA)
 	if h.packet, err = m.Pack(); err != nil {
