@@ -60,12 +60,11 @@ type Loop struct {
 	clock Clock
 	now   time.Duration
 
-	poll    poller
-	wheel   wheel
-	hot     []Source // tried again next turn
-	flush   []Flusher
-	quiet   time.Duration // when the last work was done
-	turning bool
+	poll  poller
+	wheel wheel
+	hot   []Source // tried again next turn
+	flush []Flusher
+	quiet time.Duration // when the last work was done
 
 	mu     sync.Mutex
 	posted []Task // guarded by mu

@@ -40,7 +40,6 @@ type rig struct {
 	parked map[string][]chain.Ticket
 	local  netip.AddrPort // where the last query was sent to
 	client netip.AddrPort
-	panics int
 }
 
 // newRig starts a server that listens on the addresses, all on one port, over UDP and TCP.

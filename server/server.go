@@ -168,4 +168,4 @@ func (s *Server) panicked(q *chain.Query, value any, stack []byte) {
 		"directive", q.At(), "name", q.Name().String(), "type", q.Type.String(), "panic", fmt.Sprint(value), "stack", string(stack))
 }
 
-func (w *worker) refused(*chain.Query, []byte) { w.malformed.Add(1) }
+func (w *worker) refused() { w.malformed.Add(1) }

@@ -298,7 +298,7 @@ func (c *tcpConn) deliver(packet []byte) {
 	at := len(c.out)
 	ok, answer := gate(&q.Request, packet, append(c.out, 0, 0))
 	if !ok {
-		c.w.refused(q, packet)
+		c.w.refused()
 		if answer != nil {
 			binary.BigEndian.PutUint16(answer[at:], uint16(len(answer)-at-2))
 			c.out = answer

@@ -228,7 +228,7 @@ func (c *secureConn) deliver(packet []byte) {
 	var scratch [512]byte
 	ok, answer := gate(&q.Request, packet, scratch[:0])
 	if !ok {
-		c.w.refused(q, packet)
+		c.w.refused()
 		c.answered(answer)
 		c.w.Put(q)
 		return

@@ -74,7 +74,7 @@ func (s *udpSocket) deliver(r *receiver, i int) {
 	}
 	ok, answer := gate(&q.Request, packet, s.out.space(s.fd, 512))
 	if !ok {
-		s.w.refused(q, packet)
+		s.w.refused()
 		if answer != nil {
 			s.out.add(q, answer, s.wild)
 		}

@@ -204,12 +204,25 @@ func TestIdleConnectionsExpire(t *testing.T) {
 	}
 	aged := newTCPServer(t, listen(t, "127.0.0.1:0"), oneByOne("192.0.2.1"))
 	g = b.group(func(c *Config) { c.MaxAge = 100 * time.Millisecond }, aged.addr)
-	for range 4 {
+	var asked time.Time // before the question that opened the newest connection
+	var opened time.Time
+	for range 12 {
+		had, begin := aged.conns.Load(), time.Now()
 		b.ask(g, "a.example.org.", TCP)
-		time.Sleep(60 * time.Millisecond)
+		fresh := aged.conns.Load() - had
+		switch {
+		case had > 0 && time.Since(asked) < 75*time.Millisecond && fresh != 0:
+			t.Errorf("a connection of at most %v was not used again", time.Since(asked))
+		case had > 0 && begin.Sub(opened) > 110*time.Millisecond && fresh != 1:
+			t.Errorf("a connection of at least %v was used, want at most 100 ms", begin.Sub(opened))
+		}
+		if fresh > 0 {
+			asked, opened = begin, time.Now()
+		}
+		time.Sleep(40 * time.Millisecond)
 	}
-	if n := aged.conns.Load(); n < 2 || n > 4 { // on a busy machine each question may find that its connection has aged
-		t.Errorf("%d connections, want 2: each lives 75 to 100 ms", n)
+	if n := aged.conns.Load(); n < 3 {
+		t.Errorf("%d connections in half a second, want each to live 75 to 100 ms", n)
 	}
 }
 

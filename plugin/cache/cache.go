@@ -45,7 +45,6 @@ type state struct {
 	ad         bool // the client's AD bit, which goes downstream set
 	background bool // nobody waits: prefetch, or verification with a time limit
 	verify     bool // only a reply that is better than stale may take its place
-	checked    bool // verify was tried, and refreshed says how it went
 	refreshed  bool
 	hash       uint64
 	stale      *entry // what is served if nothing better comes
