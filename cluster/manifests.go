@@ -16,6 +16,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/yaml"
+
+	"github.com/godwit-dns/godwit/internal/watch"
 )
 
 const (
@@ -30,7 +32,10 @@ const (
 // followManifests reads the manifests, and again whenever they change, until ctx ends. An error in them is logged and
 // leaves what was read before.
 func (c *Cluster) followManifests(ctx context.Context) error {
-	changes, stop := watchFolder(ctx, c.cfg.Manifests, c.log)
+	changes, stop, err := watch.Folder(ctx, c.cfg.Manifests)
+	if err != nil {
+		c.log.Warn("changes to manifests are found by polling", "reason", err.Error())
+	}
 	defer stop()
 	var stamp string
 	tick := time.NewTicker(manifestsPoll)

@@ -22,7 +22,7 @@ loop                  : internal/invariant                                  | go
 chain                 : wire corefile metrics loop internal/invariant       | github.com/miekg/dns
 zone                  : wire internal/invariant                             | github.com/miekg/dns
 upstream              : wire loop metrics internal/invariant                | golang.org/x/sys
-cluster               : wire metrics                                        | golang.org/x/sys k8s.io/client-go k8s.io/apimachinery sigs.k8s.io/yaml
+cluster               : wire metrics internal/watch                         | k8s.io/client-go k8s.io/apimachinery sigs.k8s.io/yaml
 server                : wire chain loop metrics corefile internal/invariant | golang.org/x/sys
 plugin/prometheus     : wire chain corefile metrics                         | github.com/prometheus/client_golang github.com/prometheus/client_model golang.org/x/crypto sigs.k8s.io/yaml
 plugin/template       : wire chain corefile metrics loop zone               | github.com/miekg/dns github.com/expr-lang/expr
@@ -35,6 +35,7 @@ tool/*                : run plugin chain corefile wire metrics cluster      |
 tool                  : tool/* run plugin chain corefile wire metrics       |
 cmd/*                 : plugin run tool tool/*                              |
 internal/freeport     :                                                     |
+internal/watch        :                                                     | golang.org/x/sys
 internal/chaintest    : chain corefile loop metrics wire                    | github.com/miekg/dns
 internal/scenario     : chain corefile loop metrics run server wire         | github.com/miekg/dns golang.org/x/tools
 internal/check        :                                                     |

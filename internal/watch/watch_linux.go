@@ -1,8 +1,9 @@
-package cluster
+// Package watch tells when files change.
+package watch
 
 import (
 	"context"
-	"log/slog"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -10,9 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchFolder tells of changes to a folder, or to the folder of a file: editors and ConfigMap mounts replace files, which
-// only the folder sees. Where the kernel refuses, nothing is ever told and polling has to do. stop waits for the end.
-func watchFolder(ctx context.Context, path string, log *slog.Logger) (changes <-chan struct{}, stop func()) {
+// Folder tells of changes in a folder, or in the folder of a file: editors and ConfigMap mounts replace files, which only
+// the folder sees. Several changes may be told as one. It ends with ctx or stop; stop waits for the end. Where the kernel
+// refuses, err says why, nothing is ever told and the caller has to look for itself.
+func Folder(ctx context.Context, path string) (changes <-chan struct{}, stop func(), err error) {
 	ch := make(chan struct{}, 1)
 	folder := path
 	if info, err := os.Stat(path); err != nil || !info.IsDir() {
@@ -26,8 +28,7 @@ func watchFolder(ctx context.Context, path string, log *slog.Logger) (changes <-
 		}
 	}
 	if err != nil {
-		log.Warn("changes to manifests are found by polling", "path", folder, "reason", err.Error())
-		return ch, func() {}
+		return ch, func() {}, fmt.Errorf("watch %s: %w", folder, err)
 	}
 	f := os.NewFile(uintptr(fd), "inotify")
 	var wg sync.WaitGroup
@@ -48,5 +49,5 @@ func watchFolder(ctx context.Context, path string, log *slog.Logger) (changes <-
 		cancel()
 		f.Close()
 		wg.Wait()
-	}
+	}, nil
 }
