@@ -64,6 +64,8 @@ type Observer struct {
 	// Programming is told how long a change to the endpoints of a Service took until it was served, by the kind that
 	// coredns_kubernetes_dns_programming_duration_seconds has as its label.
 	Programming func(serviceKind string, took time.Duration)
+	// Published is told how long a change of a Service or of its endpoints took from its being read to its being served.
+	Published func(took time.Duration)
 }
 
 // Cluster holds the records of one cluster.

@@ -66,3 +66,35 @@ func TestLatency(t *testing.T) {
 		t.Errorf("p99 is %v", p99)
 	}
 }
+
+// TestPublishedIsObserved: each change that a watch brings is told of once, with the time since it was read; what a
+// complete list brings is not.
+func TestPublishedIsObserved(t *testing.T) {
+	c, e := filled(5)
+	var took []time.Duration
+	now := time.Now()
+	c.store.now = func() time.Time { return now }
+	c.store.observe.Published = func(d time.Duration) { took = append(took, d) }
+	c.store.live, c.store.news = true, true
+	put := func(addr string, read time.Time) {
+		var o object
+		slicesOf(&o, 0, 5)
+		o.endpoints[1].address, o.read = []byte(addr), read
+		c.store.upsert(&o)
+		c.store.publishAll()
+	}
+	put("10.7.0.1", now.Add(-3*time.Millisecond))
+	put("10.7.0.1", now.Add(-4*time.Millisecond)) // the same again
+	put("10.7.0.2", time.Time{})                  // read in a list
+	var o object
+	slicesOf(&o, 0, 5)
+	o.read = now.Add(-5 * time.Millisecond)
+	c.store.remove(&o)
+	c.store.publishAll()
+	if want := []time.Duration{3 * time.Millisecond, 5 * time.Millisecond}; !slices.Equal(took, want) {
+		t.Errorf("told of %v, want %v", took, want)
+	}
+	if e.published.Ready() != 0 {
+		t.Error("the removed slice is still served")
+	}
+}

@@ -3,6 +3,7 @@ package cluster
 import (
 	"net/netip"
 	"strings"
+	"time"
 )
 
 // kind is one of the five Kubernetes resources that are read.
@@ -43,6 +44,7 @@ type objectEndpoint struct{ address, hostname, target, zone []byte }
 // next; its slices refer to the frame that was read and are valid until the next one.
 type object struct {
 	kind       kind
+	read       time.Time // when a watch brought it; zero for what comes otherwise
 	namespace  []byte
 	name       []byte
 	version    uint64 // resourceVersion, 0 when unknown

@@ -169,8 +169,14 @@ func (s *store) indexService(e *entry, old, r *Service) {
 	}
 }
 
-// report observes the programming latency of the changes that were just published.
+// report observes how long the changes took that were just published.
 func (s *store) report(e *entry, now time.Time) {
+	if s.observe.Published != nil {
+		for _, at := range e.read {
+			s.observe.Published(now.Sub(at))
+		}
+	}
+	e.read = nil
 	if len(e.triggered) == 0 {
 		return
 	}

@@ -42,10 +42,11 @@ type reader struct {
 	res     resource
 	obj     object
 	frame   []byte
-	version string // to go on from; empty for "the most recent"
-	listed  bool   // a complete list was read, the watch goes on from version
-	never   bool   // lists are not to be streamed: client-go's switch says so
-	noList  bool   // the server does not stream lists
+	arrived time.Time // when the connection last gave something
+	version string    // to go on from; empty for "the most recent"
+	listed  bool      // a complete list was read, the watch goes on from version
+	never   bool      // lists are not to be streamed: client-go's switch says so
+	noList  bool      // the server does not stream lists
 	backoff backoff
 	lost    bool // the API server was lost and has not answered since
 	silence time.Duration
@@ -198,7 +199,8 @@ func (r *reader) open(ctx context.Context, query url.Values) (body *bufio.Reader
 	}
 	alive := &aliveReader{r: resp.Body, ctx: ctx, touch: func() {
 		timer.Reset(r.silence)
-		r.lastFrame.Store(r.c.cfg.Wall().UnixNano())
+		r.arrived = r.c.cfg.Wall()
+		r.lastFrame.Store(r.arrived.UnixNano())
 	}}
 	return bufio.NewReaderSize(alive, readBuffer), json, stop, nil
 }
@@ -252,6 +254,9 @@ func (r *reader) completed() {
 // apply hands one object to the store.
 func (r *reader) apply(event string) {
 	r.events.Add(1)
+	if r.listed {
+		r.obj.read = r.arrived
+	}
 	if event == "DELETED" {
 		r.c.store.remove(&r.obj)
 		return

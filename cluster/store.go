@@ -28,8 +28,9 @@ type store struct {
 	dirty      []*entry
 	record     serviceBuilder
 	slice      sliceBuilder
-	live       bool // what is held counts as everything, so changes are published at once
-	news       bool // everything has been read from the API server: slices tell of changes, no longer of what was before
+	arrived    time.Time // when the object that is being applied was read; zero when that is not to be measured
+	live       bool      // what is held counts as everything, so changes are published at once
+	news       bool      // everything has been read from the API server: slices tell of changes, no longer of what was before
 
 	kick chan struct{} // tells the publisher that something is dirty; holds one
 
@@ -75,6 +76,7 @@ type entry struct {
 	dirty     bool
 	notBefore time.Time   // a rebuild that took t is followed by 4 t of rest
 	triggered []time.Time // when the changes not yet published began
+	read      []time.Time // when they were read
 }
 
 type sliceEntry struct {
@@ -154,6 +156,7 @@ func (s *store) end(k kind) {
 	defer s.mu.Unlock()
 	g := s.generation[k]
 	s.fresh[k] = false
+	s.arrived = time.Time{}
 	switch k {
 	case kindNamespace:
 		for name, e := range s.namespaces {
@@ -193,6 +196,7 @@ func (s *store) sweepServices(m *entries, g uint32) {
 func (s *store) upsert(o *object) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.arrived = o.read
 	switch o.kind {
 	case kindNamespace:
 		s.putNamespace(o)
@@ -212,6 +216,7 @@ func (s *store) upsert(o *object) {
 func (s *store) remove(o *object) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.arrived = o.read
 	switch o.kind {
 	case kindNamespace:
 		s.dropNamespace(string(o.name))
@@ -288,6 +293,9 @@ func (s *store) entryOf(m *entries, namespace, name string) *entry {
 }
 
 func (s *store) markDirty(e *entry) {
+	if s.news && !s.arrived.IsZero() && len(e.read) < maxTriggers {
+		e.read = append(e.read, s.arrived)
+	}
 	if !e.dirty {
 		e.dirty = true
 		s.dirty = append(s.dirty, e)
@@ -460,5 +468,5 @@ func (s *store) trigger(o *object) {
 	}
 }
 
-// maxTriggers bounds what is kept of changes to one Service between two publications.
+// maxTriggers bounds what is kept of the times of changes to one Service between two publications.
 const maxTriggers = 64

@@ -8,10 +8,12 @@ import (
 	"github.com/godwit-dns/godwit/metrics"
 )
 
-// Buckets as CoreDNS has them: client_golang's default ones for requests, 1 ms doubled 20 times for programming.
+// Buckets as CoreDNS has them: client_golang's default ones for requests, 1 ms doubled 20 times for programming. What is
+// Godwit's own work takes less.
 var (
 	requestBuckets     = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 	programmingBuckets = doubled(0.001, 20)
+	publishBuckets     = doubled(0.00001, 20)
 )
 
 func doubled(first float64, n int) []float64 {
@@ -26,6 +28,8 @@ func doubled(first float64, n int) []float64 {
 // observer counts what a Cluster reports. Series come into being with their first observation, as in CoreDNS.
 func observer(env *chain.Env) cluster.Observer {
 	m := env.Metrics
+	published := m.Histogram("godwit_kubernetes_publish_duration_seconds",
+		"Time from reading a change of a Service or of its endpoints to serving it.", publishBuckets)
 	return cluster.Observer{
 		Request: func(method, code, host string, waited, took time.Duration) {
 			labels := metrics.L("verb", method, "host", host)
@@ -38,6 +42,7 @@ func observer(env *chain.Env) cluster.Observer {
 				"Client side rate limiter latency in seconds. Broken down by verb and host.", requestBuckets, labels...).
 				Observe(m.Shared(), waited.Seconds())
 		},
+		Published: func(took time.Duration) { published.Observe(m.Shared(), took.Seconds()) },
 		Programming: func(kind string, took time.Duration) {
 			m.Histogram("coredns_kubernetes_dns_programming_duration_seconds",
 				"Histogram of the time (in seconds) it took to program a dns instance.", programmingBuckets,
