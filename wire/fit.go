@@ -31,6 +31,8 @@ func (f *Fitter) Append(out []byte, m *Reply, r *Request, limit, tail int) []byt
 	room := limit - tail
 	if n := len(m.b) + opt; n <= room && (limit == MaxMessage || n <= unfragmented) {
 		out = append(out, m.b...)
+	} else if m.stride > 0 && m.section == Answer {
+		out = m.appendOwn(out, room-opt)
 	} else {
 		out = f.compress(out, m, room-opt)
 	}
@@ -129,6 +131,18 @@ func (f *Fitter) compress(out []byte, m *Reply, room int) []byte {
 		at := 6 + 2*int(s)
 		binary.BigEndian.PutUint16(msg[at:], binary.BigEndian.Uint16(msg[at:])+1)
 	}
+}
+
+// appendOwn does what compress does for an answer that AppendOwnData made whole: what fits is known without a look at it.
+func (m *Reply) appendOwn(out []byte, room int) []byte {
+	start, first, n := len(out), HeaderSize+m.qname+4, m.Count(Answer)
+	fits := min(n, max(0, room-first)/m.stride)
+	out = append(out, m.b[:first+fits*m.stride]...)
+	binary.BigEndian.PutUint16(out[start+6:], uint16(fits))
+	if fits < n {
+		out[start+2] |= byte(FlagTC >> 8)
+	}
+	return out
 }
 
 // addresses does what compress does for a message of addresses alone whose owners are all pointers, however many: there

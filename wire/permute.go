@@ -155,6 +155,9 @@ type Addresses struct {
 func (m *Reply) Addresses() Addresses {
 	start := HeaderSize + m.qname + 4
 	count := m.Count(Answer)
+	if m.stride > 0 {
+		return Addresses{m.b[start : start+count*m.stride], m.stride}
+	}
 	if count == 0 || start+12 > len(m.b) {
 		return Addresses{}
 	}
@@ -186,11 +189,22 @@ func (a Addresses) Len() int {
 	return len(a.b) / a.stride
 }
 
+// Within is how many of them, at most, a message of limit octets can hold.
+func (a Addresses) Within(limit int) int {
+	if a.stride == 0 {
+		return 0
+	}
+	return min(a.Len(), limit/a.stride)
+}
+
 // Swap lets two of them change places within the message.
 func (a Addresses) Swap(i, j int) {
-	var kept [12 + 16]byte
-	x, y := a.b[i*a.stride:(i+1)*a.stride], a.b[j*a.stride:(j+1)*a.stride]
-	copy(kept[:], x)
-	copy(x, y)
-	copy(y, kept[:a.stride])
+	x, y := a.b[i*a.stride:], a.b[j*a.stride:]
+	if a.stride == 12+4 {
+		p, q := (*[12 + 4]byte)(x), (*[12 + 4]byte)(y)
+		*p, *q = *q, *p
+		return
+	}
+	p, q := (*[12 + 16]byte)(x), (*[12 + 16]byte)(y)
+	*p, *q = *q, *p
 }

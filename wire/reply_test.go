@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -187,6 +188,38 @@ func TestOwnDataHasTTLs(t *testing.T) {
 	for _, rr := range oracle(m.Bytes()).Answer {
 		if rr.Header().Ttl != 7 {
 			t.Errorf("%v has kept its TTL", rr)
+		}
+	}
+}
+
+func TestOwnDataFitsAsAnyOther(t *testing.T) {
+	r := parsed(t, question("www.example.org.", dns.TypeA, 4096))
+	var fast, slow Fitter
+	for _, size := range []int{4, 16} {
+		typ := TypeA
+		if size == 16 {
+			typ = TypeAAAA
+		}
+		for n := range 300 {
+			data := make([]byte, n*size)
+			for i := range data {
+				data[i] = byte(i*7 + n)
+			}
+			for _, limit := range []int{512, 1232, 4096, MaxMessage} {
+				for _, more := range []Section{Answer, Authority, Additional} {
+					var m Reply
+					m.Begin(r, NoError, FlagAA)
+					m.AppendOwnData(Answer, typ, 30, data, size)
+					if more != Answer {
+						m.AppendOwnData(more, typ, 30, data, size)
+					}
+					got := fast.Append(nil, &m, r, limit, 0)
+					m.stride = 0
+					if want := slow.Append(nil, &m, r, limit, 0); !bytes.Equal(got, want) {
+						t.Fatalf("%d of %d octets in %d, %v:\n%x\nwant\n%x", n, size, limit, more, got, want)
+					}
+				}
+			}
 		}
 	}
 }

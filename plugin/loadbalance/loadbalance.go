@@ -9,6 +9,7 @@
 package loadbalance
 
 import (
+	"math/bits"
 	"net/netip"
 	"slices"
 
@@ -50,7 +51,7 @@ func (l *LoadBalance) Reply(q *chain.Query, below chain.Outcome) chain.Outcome {
 	}
 	if l.weights == nil && l.prefer == nil && m.Count(wire.Authority) < 2 && m.Count(wire.Additional) < 2 {
 		if list := m.Addresses(); list.Len() > 0 {
-			shuffleInPlace(q, list)
+			shuffleInPlace(q, list, list.Within(q.Limit()))
 			return below
 		}
 	}
@@ -121,13 +122,30 @@ func shuffle(q *chain.Query, items []wire.Item) {
 	}
 }
 
-// shuffleInPlace is what most replies need.
-func shuffleInPlace(q *chain.Query, list wire.Addresses) {
-	for i := list.Len() - 1; i > 0; i-- {
-		if j := q.Worker().Rand.IntN(i + 1); j != i {
+// shuffleInPlace is what most replies need. Only the first n records are drawn, each from all that are left: the others
+// will be cut off.
+func shuffleInPlace(q *chain.Query, list wire.Addresses, n int) {
+	random := source(q.Worker().Rand.Uint64())
+	left := uint64(list.Len())
+	for i := range min(n, int(left)-1) {
+		if j := i + int(random.below(left)); j != i {
 			list.Swap(i, j)
 		}
+		left--
 	}
+}
+
+// source is a generator for one reply (splitmix64): a step of it costs less than the call of a larger one.
+type source uint64
+
+// below gives a number below n. That some come more often by n in 2^64 does no harm here.
+func (s *source) below(n uint64) uint64 {
+	*s += 0x9E3779B97F4A7C15
+	z := uint64(*s)
+	z = (z ^ z>>30) * 0xBF58476D1CE4E5B9
+	z = (z ^ z>>27) * 0x94D049BB133111EB
+	number, _ := bits.Mul64(z^z>>31, n)
+	return number
 }
 
 // preferred puts the addresses in the preferred networks first, in the order of the networks, and what is neither CNAME,

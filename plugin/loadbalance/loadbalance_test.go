@@ -288,3 +288,56 @@ func BenchmarkFourAddresses(b *testing.B) {
 		b.Fatal(fmt.Sprint(q.Reply.Bytes()))
 	}
 }
+
+// TestEveryAddressIsSent: of an answer that has to be cut each address comes as often as the others, at every place.
+func TestEveryAddressIsSent(t *testing.T) {
+	b := bench(t, "loadbalance", "a.test. 5 A 10.0.0.1", 0, nil)
+	lb := &LoadBalance{scratch: make([]scratch, 1)}
+	q := b.Worker.Get()
+	packet, _ := new(dns.Msg).SetQuestion("a.test.", dns.TypeA).Pack()
+	q.Parse(packet)
+	q.Proto = chain.UDP
+	const addresses, rounds = 64, 20000
+	data := make([]byte, 4*addresses)
+	for i := range addresses {
+		data[4*i+3] = byte(i)
+	}
+	var fitter wire.Fitter
+	var out []byte
+	sent := 0
+	var first, any [addresses]int
+	for range rounds {
+		q.Reply.Begin(&q.Request, wire.NoError, 0)
+		q.Reply.AppendOwnData(wire.Answer, wire.TypeA, 5, data, 4)
+		lb.Reply(q, chain.Answered)
+		var seen [addresses]bool
+		for i, list := 0, q.Reply.Bytes()[len(packet):]; i < addresses; i++ {
+			if x := list[16*i+15]; seen[x] {
+				t.Fatalf("%d twice", x)
+			} else {
+				seen[x] = true
+			}
+		}
+		out = fitter.Append(out[:0], &q.Reply, &q.Request, q.Limit(), 0)
+		sent = int(out[7])
+		first[out[len(packet)+15]]++
+		for i := range sent {
+			any[out[len(packet)+16*i+15]]++
+		}
+	}
+	if sent == 0 || sent >= addresses || out[2]&2 == 0 {
+		t.Fatalf("%d addresses sent of %d", sent, addresses)
+	}
+	for i := range addresses {
+		fair(t, fmt.Sprintf("%d is first", i), first[i], rounds, 1.0/addresses)
+		fair(t, fmt.Sprintf("%d is sent", i), any[i], rounds, float64(sent)/addresses)
+	}
+}
+
+// fair allows five standard deviations.
+func fair(t *testing.T, what string, got, n int, p float64) {
+	t.Helper()
+	if want := float64(n) * p; math.Abs(float64(got)-want) > 5*math.Sqrt(want*(1-p)) {
+		t.Errorf("%s %d times of %d, want about %.0f", what, got, n, want)
+	}
+}
