@@ -17,6 +17,7 @@ const floorPlan = `
 wire                  :                                                     |
 corefile              :                                                     |
 metrics               :                                                     |
+metrics/exposition    : metrics                                             | github.com/prometheus/client_golang github.com/prometheus/client_model
 internal/invariant    :                                                     |
 loop                  : internal/invariant                                  | golang.org/x/sys
 chain                 : wire corefile metrics loop internal/invariant       | github.com/miekg/dns
@@ -24,7 +25,7 @@ zone                  : wire internal/invariant                             | gi
 upstream              : wire loop metrics internal/invariant                | golang.org/x/sys
 cluster               : wire metrics internal/watch                         | k8s.io/client-go k8s.io/apimachinery sigs.k8s.io/yaml
 server                : wire chain loop metrics corefile internal/invariant | golang.org/x/sys
-plugin/prometheus     : wire chain corefile metrics                         | github.com/prometheus/client_golang github.com/prometheus/client_model golang.org/x/crypto sigs.k8s.io/yaml
+plugin/prometheus     : wire chain corefile metrics metrics/exposition      | github.com/prometheus/client_golang github.com/prometheus/client_model golang.org/x/crypto sigs.k8s.io/yaml
 plugin/template       : wire chain corefile metrics loop zone               | github.com/miekg/dns github.com/expr-lang/expr
 plugin/transfer       : wire chain corefile metrics loop zone               | github.com/miekg/dns
 plugin/kubernetes     : wire chain corefile metrics loop cluster            |

@@ -5,19 +5,16 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"runtime"
-	"runtime/debug"
 	"slices"
-	"strings"
 
 	client "github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/godwit-dns/godwit/chain"
 	"github.com/godwit-dns/godwit/corefile"
 	"github.com/godwit-dns/godwit/metrics"
+	expose "github.com/godwit-dns/godwit/metrics/exposition"
 )
 
 // Spec is the prometheus directive.
@@ -42,7 +39,7 @@ const defaultAddress = "localhost:9153"
 
 // exposition is what all blocks of a configuration share: the gauges of the configuration itself, and its endpoints.
 type exposition struct {
-	gatherer  gatherer
+	gatherer  expose.Gatherer
 	enabled   [][]metrics.Label // of coredns_plugin_enabled
 	runtime   bool
 	endpoints map[string]*chain.Endpoint
@@ -103,10 +100,10 @@ func options(set *settings) corefile.Options {
 // share gives the exposition of the configuration.
 func share(s *chain.Setup) *exposition {
 	return s.Shared("prometheus", func() any {
-		e := &exposition{gatherer: gatherer{registry: s.Env.Metrics}, endpoints: map[string]*chain.Endpoint{}}
+		e := &exposition{gatherer: expose.Gatherer{Registry: s.Env.Metrics}, endpoints: map[string]*chain.Endpoint{}}
 		preset(s.Env.Metrics)
 		s.OnBuilt(func() error {
-			e.gatherer.fixed = append(e.gatherer.fixed, buildInfo(s.Env.Version))
+			e.gatherer.Fixed = append(e.gatherer.Fixed, expose.BuildInfo(s.Env.Version))
 			return nil
 		})
 		return e
@@ -136,7 +133,7 @@ func (e *exposition) endpoint(s *chain.Setup, address string, config corefile.Wo
 	}
 	lazy := &lazyHandler{}
 	s.OnBuilt(func() error { // the last block to ask for runtime_metrics has been read by then
-		lazy.h = promhttp.HandlerFor(client.Gatherers{&e.gatherer, process(e.runtime)}, promhttp.HandlerOpts{})
+		lazy.h = promhttp.HandlerFor(client.Gatherers{&e.gatherer, expose.Process(e.runtime)}, promhttp.HandlerOpts{})
 		return nil
 	})
 	end.Handler = web.protect(lazy)
@@ -151,18 +148,6 @@ type lazyHandler struct{ h http.Handler }
 // ServeHTTP passes the request on.
 func (l *lazyHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) { l.h.ServeHTTP(w, r) }
 
-// process gathers what client_golang knows of the Go runtime and of the process.
-func process(allRuntime bool) client.Gatherer {
-	r := client.NewRegistry()
-	r.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if allRuntime {
-		r.MustRegister(collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsAll)))
-	} else {
-		r.MustRegister(collectors.NewGoCollector())
-	}
-	return r
-}
-
 // enable notes which handlers a block has. As in CoreDNS only the block's first key stands for it.
 func (e *exposition) enable(b *chain.Block) {
 	hosts := []string{""}
@@ -173,10 +158,10 @@ func (e *exposition) enable(b *chain.Block) {
 		}
 	}
 	if len(e.enabled) == 0 {
-		e.gatherer.fixed = append(e.gatherer.fixed, &dto.MetricFamily{Name: ptr("coredns_plugin_enabled"),
-			Help: ptr("Always 1: this directive has a handler in this server's zone."), Type: dto.MetricType_GAUGE.Enum()})
+		e.gatherer.Fixed = append(e.gatherer.Fixed, &dto.MetricFamily{Name: new("coredns_plugin_enabled"),
+			Help: new("Always 1: this directive has a handler in this server's zone."), Type: dto.MetricType_GAUGE.Enum()})
 	}
-	family := e.gatherer.fixed[slices.IndexFunc(e.gatherer.fixed, func(f *dto.MetricFamily) bool { return f.GetName() == "coredns_plugin_enabled" })]
+	family := e.gatherer.Fixed[slices.IndexFunc(e.gatherer.Fixed, func(f *dto.MetricFamily) bool { return f.GetName() == "coredns_plugin_enabled" })]
 	for _, h := range hosts {
 		for name := range b.Chain().Handlers {
 			l := metrics.L("server", b.Keys[0].Transport+"://"+net.JoinHostPort(h, b.Keys[0].Port), "zone", b.Keys[0].Zone, "view", b.View, "name", name)
@@ -184,26 +169,9 @@ func (e *exposition) enable(b *chain.Block) {
 				continue // forward may stand several times
 			}
 			e.enabled = append(e.enabled, l)
-			family.Metric = append(family.Metric, gauge(1, l))
+			family.Metric = append(family.Metric, expose.Gauge(1, l))
 		}
 	}
-}
-
-// buildInfo reads what the program is from the two lines it prints at start, "Godwit-1.2.3" being the first.
-func buildInfo(version string) *dto.MetricFamily {
-	first, _, _ := strings.Cut(version, "\n")
-	_, number, _ := strings.Cut(first, "-")
-	revision := ""
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				revision = s.Value[:min(len(s.Value), 12)]
-			}
-		}
-	}
-	return &dto.MetricFamily{Name: ptr("coredns_build_info"), Type: dto.MetricType_GAUGE.Enum(),
-		Help:   ptr("Always 1; the labels say what was built from what."),
-		Metric: []*dto.Metric{gauge(1, metrics.L("version", number, "revision", revision, "goversion", runtime.Version()))}}
 }
 
 // preset makes the metrics that CoreDNS exports whether their directives are used or not, so that an alert on one of them

@@ -1,25 +1,31 @@
-package prometheus
+// Package exposition gives the metrics of the process in the form that client_golang writes out, to whoever serves them over
+// HTTP: the prometheus directive and the node's agent.
+package exposition
 
 import (
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 
+	client "github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/godwit-dns/godwit/metrics"
 )
 
-// gatherer gives the metrics of the process in the form that client_golang writes out, and those that belong to one
-// configuration: they change with the endpoint's handler, at the moment when the configuration is published.
-type gatherer struct {
-	registry *metrics.Registry
-	fixed    []*dto.MetricFamily
+// Gatherer gives the metrics of the process, and those that belong to one configuration: they change with the endpoint's
+// handler, at the moment when the configuration is published.
+type Gatherer struct {
+	Registry *metrics.Registry
+	Fixed    []*dto.MetricFamily
 }
 
 // Gather reads everything once.
-func (g *gatherer) Gather() ([]*dto.MetricFamily, error) {
-	all := slices.Clone(g.fixed)
-	for _, f := range g.registry.Families() {
+func (g *Gatherer) Gather() ([]*dto.MetricFamily, error) {
+	all := slices.Clone(g.Fixed)
+	for _, f := range g.Registry.Families() {
 		out := &dto.MetricFamily{Name: ptr(f.Name), Help: ptr(f.Help), Type: kindOf(f.Kind).Enum()}
 		for _, s := range f.Series() {
 			out.Metric = append(out.Metric, metricOf(s))
@@ -49,16 +55,17 @@ func metricOf(series any) *dto.Metric {
 	case *metrics.Counter:
 		return &dto.Metric{Label: labels(s.Labels), Counter: &dto.Counter{Value: ptr(float64(s.Value()))}}
 	case *metrics.Gauge:
-		return gauge(s.Value(), s.Labels)
+		return Gauge(s.Value(), s.Labels)
 	case *metrics.GaugeFunc:
-		return gauge(s.Value(), s.Labels)
+		return Gauge(s.Value(), s.Labels)
 	case *metrics.Histogram:
 		return &dto.Metric{Label: labels(s.Labels), Histogram: histogram(s.Bounds, s.Read())}
 	}
-	panic("prometheus: a series of an unknown type")
+	panic("exposition: a series of an unknown type")
 }
 
-func gauge(v float64, l []metrics.Label) *dto.Metric {
+// Gauge gives one gauge of a family.
+func Gauge(v float64, l []metrics.Label) *dto.Metric {
 	return &dto.Metric{Label: labels(l), Gauge: &dto.Gauge{Value: &v}}
 }
 
@@ -116,4 +123,34 @@ func spans(buckets map[int]uint64) (spans []*dto.BucketSpan, deltas []int64) {
 		next++
 	}
 	return spans, deltas
+}
+
+// Process gathers what client_golang knows of the Go runtime and of the process; allRuntime adds every metric that the
+// runtime has.
+func Process(allRuntime bool) client.Gatherer {
+	r := client.NewRegistry()
+	r.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if allRuntime {
+		r.MustRegister(collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsAll)))
+	} else {
+		r.MustRegister(collectors.NewGoCollector())
+	}
+	return r
+}
+
+// BuildInfo reads what the program is from the two lines it prints at start, "Godwit-1.2.3" being the first.
+func BuildInfo(version string) *dto.MetricFamily {
+	first, _, _ := strings.Cut(version, "\n")
+	_, number, _ := strings.Cut(first, "-")
+	revision := ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				revision = s.Value[:min(len(s.Value), 12)]
+			}
+		}
+	}
+	return &dto.MetricFamily{Name: ptr("coredns_build_info"), Type: dto.MetricType_GAUGE.Enum(),
+		Help:   ptr("Always 1; the labels say what was built from what."),
+		Metric: []*dto.Metric{Gauge(1, metrics.L("version", number, "revision", revision, "goversion", runtime.Version()))}}
 }
