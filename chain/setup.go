@@ -61,6 +61,18 @@ type Env struct {
 	Print func(shard int, line []byte)
 	// Loop gives a loop by index, for work that must run on each of them (Post).
 	Loop func(i int) *Worker
+	// Node says that the process is a node's agent, some of whose defaults differ; what the Corefile says counts in any case.
+	Node bool
+}
+
+// Kept is what a directive of a configuration holds that a successor of the process can use: a cache.
+type Kept struct {
+	Name string // tells the same directive of the successor, in the same block: "cache example.org.:53"
+	// Export calls f with one entry after another, those first that are worth most, until f says no. Entries are f's to
+	// read while it runs.
+	Export func(f func(entry []byte) bool)
+	// Import takes an entry in; one that it does not understand, or that is over, it leaves.
+	Import func(entry []byte)
 }
 
 // Block is one server block while it is built, and what is known of it afterwards.
@@ -139,6 +151,8 @@ type Config struct {
 	Stops []func(final bool)
 	// Shutdowns run at the beginning of the process's end, while queries are still answered: lameduck.
 	Shutdowns []func(ctx context.Context)
+	// Kept is what a successor may have of the configuration. Safe for use by any goroutine.
+	Kept      []Kept
 	Endpoints []Endpoint
 	// Watched are files besides the Corefile's own that a reload looks at.
 	Watched []string
@@ -200,6 +214,9 @@ func (s *Setup) OnStop(f func(final bool)) { s.Block.Config.Stops = append(s.Blo
 func (s *Setup) OnShutdown(f func(ctx context.Context)) {
 	s.Block.Config.Shutdowns = append(s.Block.Config.Shutdowns, f)
 }
+
+// Keep offers what the directive holds to a successor of the process.
+func (s *Setup) Keep(k Kept) { s.Block.Config.Kept = append(s.Block.Config.Kept, k) }
 
 // HTTP adds an endpoint.
 func (s *Setup) HTTP(e Endpoint) { s.Block.Config.Endpoints = append(s.Block.Config.Endpoints, e) }

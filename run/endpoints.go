@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -16,14 +18,59 @@ import (
 
 	"github.com/godwit-dns/godwit/chain"
 	"github.com/godwit-dns/godwit/corefile"
+	"github.com/godwit-dns/godwit/server"
 )
 
 // endpoints are the HTTP servers of the process by address: those of health, ready, prometheus and pprof. One whose
 // address stays is kept across a reload; only what it answers changes.
 type endpoints struct {
-	log  *slog.Logger
-	live map[string]*endpoint
-	wait sync.WaitGroup
+	log       *slog.Logger
+	freebind  bool
+	wait      sync.WaitGroup
+	mu        sync.Mutex           // guards the rest against export
+	live      map[string]*endpoint // changed by the goroutine that loads configurations alone
+	inherited []server.Inherited   // a predecessor's, until the first configuration serves
+}
+
+func newEndpoints(log *slog.Logger, opt Options) *endpoints {
+	e := &endpoints{log: log, freebind: opt.Freebind, live: map[string]*endpoint{}}
+	for _, in := range opt.Inherited {
+		if strings.HasPrefix(in.Key, keyHTTP) {
+			e.inherited = append(e.inherited, in)
+		}
+	}
+	return e
+}
+
+// keyHTTP begins the key of an endpoint's inherited socket; the endpoint's address as written follows.
+const keyHTTP = "http://"
+
+// listen gives the endpoint's listener: a predecessor's, else a new one.
+func (e *endpoints) listen(addr string) (net.Listener, error) {
+	for i, in := range e.inherited {
+		if in.Key == keyHTTP+addr {
+			e.inherited = slices.Delete(e.inherited, i, i+1)
+			return server.InheritListener(in.FD)
+		}
+	}
+	return listenShared(addr, e.freebind)
+}
+
+// export gives duplicates of the listeners.
+func (e *endpoints) export() (all []server.Inherited, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for addr, f := range e.live {
+		err := server.WithFD(f.ln, func(fd int) error {
+			dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+			all = append(all, server.Inherited{Key: keyHTTP + addr, Network: "tcp", FD: dup})
+			return err
+		})
+		if err != nil {
+			return all, err
+		}
+	}
+	return all, nil
 }
 
 type endpoint struct {
@@ -51,13 +98,9 @@ func (f *endpoint) Addr() net.Addr { return f.ln.Addr() }
 
 // listenShared lets two processes, or ":9153" and "localhost:9153", have the same port (SO_REUSEPORT), as CoreDNS does: an old
 // and a new process overlap when they are replaced.
-func listenShared(addr string) (net.Listener, error) {
-	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		var err error
-		if e := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }); e != nil {
-			return e
-		}
-		return err
+func listenShared(addr string, freebind bool) (net.Listener, error) {
+	lc := net.ListenConfig{Control: func(network, _ string, raw syscall.RawConn) error {
+		return server.Share(network, raw, freebind)
 	}}
 	return lc.Listen(context.Background(), "tcp", addr)
 }
@@ -88,7 +131,7 @@ func (e *endpoints) open(want []chain.Endpoint) (*openedEndpoints, error) {
 		if e.live[w.Addr] != nil || o.fresh[w.Addr] != nil {
 			continue
 		}
-		ln, err := listenShared(w.Addr)
+		ln, err := e.listen(w.Addr)
 		if err != nil {
 			e.discard(o)
 			return nil, corefile.Errorf(w.Pos, "%s: %v", w.Name, err)
@@ -120,6 +163,8 @@ func (e *endpoints) discard(o *openedEndpoints) {
 
 // publish makes the opened endpoints the ones that answer, and closes those that nobody wants any more.
 func (e *endpoints) publish(o *openedEndpoints) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	for addr, f := range o.fresh {
 		f.mux.Store(o.muxes[addr])
 		f.tls.Store(o.tls[addr])
@@ -135,6 +180,10 @@ func (e *endpoints) publish(o *openedEndpoints) {
 		l.close()
 		delete(e.live, addr)
 	}
+	for _, in := range e.inherited { // addresses that are not wanted any more
+		unix.Close(in.FD)
+	}
+	e.inherited = nil
 }
 
 func (e *endpoints) serve(f *endpoint) {

@@ -14,7 +14,10 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -35,6 +38,18 @@ type Options struct {
 	Directives []chain.Spec
 	Stdin      io.Reader
 	Stdout     io.Writer
+
+	// The rest is a node agent's; the zero values are a plain server's.
+
+	// Host makes the agent around the process, once there are a log and metrics; nil: the Corefile is Conf.
+	Host      func(env *chain.Env) (Host, error)
+	Inherited []server.Inherited // a predecessor's sockets
+	Freebind  bool               // bind addresses that the host does not have yet
+	Self      string             // what the process answers for server.SelfName; empty: nothing
+	Node      bool               // chain.Env.Node
+	Exit      <-chan struct{}    // closed to end without a lameduck
+	QuietFor  time.Duration      // the end waits for so long a time without a packet; 0: a second
+	DrainFor  time.Duration      // but no longer than this; 0: ten seconds
 }
 
 // input is the text of a Corefile and what it is called.
@@ -60,6 +75,9 @@ type process struct {
 	complaint string // why the last reload failed
 	level     *slog.LevelVar
 	printer   *printer
+	host      Host
+	serves    atomic.Pointer[instance] // current, for other goroutines
+	self      *server.Self
 }
 
 // Main serves until the process is told to end, and gives its exit code.
@@ -85,6 +103,7 @@ func Main(opt Options) int {
 	stop()
 	<-ended
 	p.endpoints.closeAll()
+	p.host.Left()
 	return code
 }
 
@@ -114,11 +133,13 @@ func newProcess(opt Options, log *slog.Logger) (*process, error) {
 	runtime.GOMAXPROCS(loops + 2) // a loop keeps its processor while it waits
 	clock := loop.System()
 	registry := metrics.New(loops)
-	srv, err := server.New(server.Options{Loops: loops, Clock: clock, Log: log, Metrics: registry})
+	dns := slices.DeleteFunc(slices.Clone(opt.Inherited), func(in server.Inherited) bool { return strings.HasPrefix(in.Key, keyHTTP) })
+	srv, err := server.New(server.Options{Loops: loops, Clock: clock, Log: log, Metrics: registry,
+		Freebind: opt.Freebind, Inherited: dns})
 	if err != nil {
 		return nil, err
 	}
-	p := &process{opt: opt, server: srv, endpoints: &endpoints{log: log, live: map[string]*endpoint{}},
+	p := &process{opt: opt, server: srv, endpoints: newEndpoints(log, opt),
 		reloads: make(chan struct{}, 1), fatal: make(chan error, 1)}
 	p.env = &chain.Env{
 		Log: log, Metrics: registry, Loops: loops, Clock: clock, Wall: time.Now,
@@ -135,7 +156,16 @@ func newProcess(opt Options, log *slog.Logger) (*process, error) {
 			default:
 			}
 		},
-		Loop: srv.Worker,
+		Loop: srv.Worker, Node: opt.Node,
+	}
+	if opt.Self != "" {
+		p.self = server.NewSelf(opt.Self)
+	}
+	p.host = noHost{p}
+	if opt.Host != nil {
+		if p.host, err = opt.Host(p.env); err != nil {
+			return nil, err
+		}
 	}
 	p.traffic = &traffic{env: p.env, by: map[string]*metrics.Traffic{}}
 	p.reloadFailures() // there from the start, as in CoreDNS
@@ -154,7 +184,10 @@ func (p *process) main(signals <-chan os.Signal) int {
 		return failed(p.env.Log, err)
 	}
 	p.serving(first)
-	if err := p.pidFile(); err != nil {
+	if err = p.pidFile(); err == nil {
+		err = p.host.Listening(context.Background(), sockets{p})
+	}
+	if err != nil {
 		first.stop(true)
 		return failed(p.env.Log, err)
 	}
@@ -191,6 +224,11 @@ func (p *process) serve(signals <-chan os.Signal) int {
 			timer.Reset(p.untilReload(false))
 		case <-p.reloads:
 			p.reload(true)
+		case <-p.host.Changed():
+			p.reload(false)
+		case <-p.opt.Exit:
+			p.drain(nil)
+			return 0
 		case err := <-p.fatal:
 			return failed(p.env.Log, err)
 		}
@@ -231,11 +269,20 @@ func (p *process) build(in input) (*instance, error) {
 		trial.Undo()
 		return nil, err
 	}
+	for _, t := range built.Tables {
+		t.Self = p.self
+	}
 	return &instance{Built: built, p: p, trial: trial}, nil
 }
 
-// read gives the Corefile's text. Without -conf a missing Corefile is the default one.
+// read asks the host for the Corefile.
 func (p *process) read() (input, error) {
+	name, text, err := p.host.Corefile()
+	return input{name, text}, err
+}
+
+// readFile gives the Corefile's text. Without -conf a missing Corefile is the default one.
+func (p *process) readFile() (input, error) {
 	switch p.opt.Conf {
 	case "stdin":
 		if p.stdin == nil {
@@ -266,6 +313,7 @@ func (p *process) read() (input, error) {
 // serving makes a configuration that has started the current one.
 func (p *process) serving(i *instance) {
 	p.current = i
+	p.serves.Store(i)
 	level := slog.LevelInfo
 	for _, b := range i.Config.Blocks {
 		if b.Debug {

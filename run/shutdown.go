@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"sync"
@@ -22,7 +23,8 @@ func (p *process) shutdown(sig os.Signal, signals <-chan os.Signal) int {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		p.drain(ctx)
+		p.host.Leaving(sig)
+		p.drain(func() { p.lameduck(ctx) })
 	}()
 	for {
 		select {
@@ -47,17 +49,37 @@ func signalName(sig os.Signal) string {
 	return "SIGTERM"
 }
 
-func (p *process) drain(ctx context.Context) {
+// lameduck runs what directives do before the end, all at once.
+func (p *process) lameduck(ctx context.Context) {
 	var hooks sync.WaitGroup
 	for _, f := range p.current.Config.Shutdowns {
 		hooks.Go(func() { f(ctx) })
 	}
 	hooks.Wait()
-	for end := time.Now().Add(drainFor); p.server.Quiet() < quietFor && time.Now().Before(end); {
-		time.Sleep(50 * time.Millisecond)
+}
+
+// drain serves until clients have stopped asking and everything is answered, and stops the configurations. First, which may
+// be nil, is done before.
+func (p *process) drain(first func()) {
+	if first != nil {
+		first()
+	}
+	quiet, limit := cmp.Or(p.opt.QuietFor, quietFor), cmp.Or(p.opt.DrainFor, drainFor)
+	for end := time.Now().Add(limit); !p.drained(quiet) && time.Now().Before(end); {
+		time.Sleep(min(50*time.Millisecond, quiet/4))
 	}
 	if p.retiring != nil {
 		<-p.retiring
 	}
 	p.current.stop(true)
+}
+
+// drained reports whether no packet has come for a while and no query waits for its answer.
+func (p *process) drained(quiet time.Duration) bool {
+	if p.server.Quiet() < quiet {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), quiet)
+	defer cancel()
+	return p.server.InFlight(ctx, p.current.Config) == 0
 }

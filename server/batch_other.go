@@ -111,3 +111,6 @@ func tune(fd int, _ netip.Addr) error {
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer) // less is not an error
 	return nil
 }
+
+// allowAnyAddress is Linux's alone, as is the node agent that asks for it.
+func allowAnyAddress(int, bool) error { return unix.EOPNOTSUPP }

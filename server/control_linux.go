@@ -74,3 +74,11 @@ func tune(fd int, addr netip.Addr) error {
 	}
 	return err
 }
+
+// allowAnyAddress lets a socket be bound to an address that no interface has yet.
+func allowAnyAddress(fd int, ipv6 bool) error {
+	if ipv6 {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)
+	}
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
+}

@@ -49,6 +49,7 @@ type Listener struct {
 	udp     [][]*udpSocket // by loop
 	tcp     [][]*tcpListener
 	secure  []net.Listener
+	paused  []bool // by loop, and its own: see Server.Pause
 	started bool
 	stop    context.CancelFunc
 	wait    sync.WaitGroup
@@ -105,6 +106,7 @@ func (s *Server) Publish(opened []*Listener, specs []ListenSpec, tables map[stri
 			delete(s.listeners, key)
 		}
 	}
+	s.closeInherited()
 }
 
 // resolve gives the addresses to bind: for all addresses one socket of each family.
@@ -128,7 +130,8 @@ func (s *Server) open(spec ListenSpec, opened []*Listener) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{s: s, spec: spec, udp: make([][]*udpSocket, len(s.workers)), tcp: make([][]*tcpListener, len(s.workers))}
+	l := &Listener{s: s, spec: spec, udp: make([][]*udpSocket, len(s.workers)),
+		tcp: make([][]*tcpListener, len(s.workers)), paused: make([]bool, len(s.workers))}
 	for _, addr := range addrs {
 		err := l.openAddr(addr, s.holds(addr, opened))
 		if err != nil && len(addrs) > 1 && addr.Addr().Is6() && noIPv6(err) {
@@ -160,39 +163,74 @@ func (s *Server) holds(addr netip.AddrPort, opened []*Listener) bool {
 }
 
 func (l *Listener) openAddr(addr netip.AddrPort, held bool) error {
-	stream, udp := unix.SOCK_STREAM, l.spec.Transport == "dns"
-	if !held {
+	udp, freebind := l.spec.Transport == "dns", l.s.opt.Freebind
+	streams := l.s.inherit(l.spec.Key(), "tcp", addr)
+	datagrams := l.s.inherit(l.spec.Key(), "udp", addr)
+	if !held && len(streams) == 0 {
 		if udp {
-			if err := probe(addr, unix.SOCK_DGRAM); err != nil {
+			if err := probe(addr, unix.SOCK_DGRAM, freebind); err != nil {
 				return bindError("udp", addr, err)
 			}
 		}
-		if err := probe(addr, stream); err != nil {
+		if err := probe(addr, unix.SOCK_STREAM, freebind); err != nil {
 			return bindError("tcp", addr, err)
 		}
 	}
 	if l.spec.TLS != nil {
-		return l.openSecure(addr)
+		return l.openSecure(addr, streams)
 	}
-	for i, w := range l.s.workers {
+	for i := range max(len(l.s.workers), len(streams), len(datagrams)) {
 		if udp {
-			fd, err := socket(addr, unix.SOCK_DGRAM, true)
-			if err != nil {
+			if err := l.openUDP(i, addr, datagrams); err != nil {
 				return bindError("udp", addr, err)
 			}
-			u := &udpSocket{w: w, fd: fd, local: addr, wild: addr.Addr().IsUnspecified(), table: &l.table}
-			u.out.buf, u.out.dropped = make([]byte, sendBuffer), &w.dropped
-			l.udp[i] = append(l.udp[i], u)
 		}
-		fd, err := socket(addr, stream, true)
-		if err == nil {
-			err = unix.Listen(fd, backlog)
-		}
-		if err != nil {
+		if err := l.openTCP(i, addr, streams); err != nil {
 			return bindError("tcp", addr, err)
 		}
-		l.tcp[i] = append(l.tcp[i], &tcpListener{w: w, l: l, fd: fd, port: addr.Port()})
 	}
+	return nil
+}
+
+// openUDP makes the address's socket i, which may be an inherited one. With more inherited than there are loops some loops
+// have several.
+func (l *Listener) openUDP(i int, addr netip.AddrPort, inherited []int) (err error) {
+	on, fd := i%len(l.s.workers), -1
+	switch {
+	case i < len(inherited):
+		fd = inherited[i]
+	case i >= len(l.s.workers):
+		return nil
+	default:
+		if fd, err = socket(addr, unix.SOCK_DGRAM, true, l.s.opt.Freebind); err != nil {
+			return err
+		}
+	}
+	w := l.s.workers[on]
+	u := &udpSocket{w: w, fd: fd, local: addr, wild: addr.Addr().IsUnspecified(), table: &l.table}
+	u.out.buf, u.out.dropped = make([]byte, sendBuffer), &w.dropped
+	l.udp[on] = append(l.udp[on], u)
+	return nil
+}
+
+// openTCP is openUDP for listening sockets.
+func (l *Listener) openTCP(i int, addr netip.AddrPort, inherited []int) (err error) {
+	on, fd := i%len(l.s.workers), -1
+	switch {
+	case i < len(inherited):
+		fd = inherited[i]
+	case i >= len(l.s.workers):
+		return nil
+	default:
+		if fd, err = socket(addr, unix.SOCK_STREAM, true, l.s.opt.Freebind); err != nil {
+			return err
+		}
+		if err = unix.Listen(fd, backlog); err != nil {
+			unix.Close(fd)
+			return err
+		}
+	}
+	l.tcp[on] = append(l.tcp[on], &tcpListener{w: l.s.workers[on], l: l, fd: fd, local: addr})
 	return nil
 }
 

@@ -35,6 +35,7 @@ type rig struct {
 	s    *Server
 	port int
 	stop func()
+	self *Self
 
 	mu     sync.Mutex
 	parked map[string][]chain.Ticket
@@ -45,8 +46,15 @@ type rig struct {
 // newRig starts a server that listens on the addresses, all on one port, over UDP and TCP.
 func newRig(t *testing.T, hosts ...string) *rig {
 	t.Helper()
-	r := &rig{t: t, port: freePort(t), parked: map[string][]chain.Ticket{}}
-	s, err := New(Options{Loops: 2, Clock: loop.System(), Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Metrics: metrics.New(2)})
+	return startRig(t, freePort(t), Options{Loops: 2}, hosts...)
+}
+
+// startRig is newRig with a port and options of one's own.
+func startRig(t *testing.T, port int, opt Options, hosts ...string) *rig {
+	t.Helper()
+	r := &rig{t: t, port: port, parked: map[string][]chain.Ticket{}}
+	opt.Clock, opt.Log, opt.Metrics = loop.System(), slog.New(slog.NewTextHandler(io.Discard, nil)), metrics.New(opt.Loops)
+	s, err := New(opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,14 +74,22 @@ func newRig(t *testing.T, hosts ...string) *rig {
 		}
 	})
 	t.Cleanup(r.stop)
+	if len(hosts) > 0 {
+		r.listen(hosts...)
+	}
+	return r
+}
+
+// listen makes the hosts' addresses the listeners.
+func (r *rig) listen(hosts ...string) {
+	r.t.Helper()
 	var specs []ListenSpec
 	for _, h := range hosts {
 		specs = append(specs, r.spec(h))
 	}
 	if err := r.publish(specs...); err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
-	return r
 }
 
 func (r *rig) spec(host string) ListenSpec {
@@ -90,7 +106,7 @@ func (r *rig) publish(specs ...ListenSpec) error {
 	for _, spec := range specs {
 		var b chain.Builder
 		b.Add("rig", r)
-		t := &Table{Label: spec.Key(), Config: &chain.Config{}}
+		t := &Table{Label: spec.Key(), Config: &chain.Config{}, Self: r.self}
 		t.Add(wire.Root, b.Chain())
 		tables[spec.Key()] = t
 	}

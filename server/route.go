@@ -12,6 +12,8 @@ type Table struct {
 	// AnyClass lets classes other than IN in: a block of the listener forwards, or answers CH.
 	AnyClass bool
 	Config   *chain.Config
+	// Self answers for the process; nil answers nothing.
+	Self *Self
 	// Dropped is told of every query that no block takes.
 	Dropped func(q *chain.Query)
 
@@ -37,8 +39,10 @@ func (t *Table) Server() string { return t.Label }
 // zone's own name belongs to its parent (RFC 4035, 3.1.4.1), so it goes to the shortest matching block, as in CoreDNS:
 // the root's only when there is no other.
 func (t *Table) Route(q *chain.Query) *chain.Chain {
-	if q.Class != wire.ClassIN && !t.AnyClass {
-		return nil
+	if q.Class != wire.ClassIN {
+		if c := t.Self.of(q); c != nil || !t.AnyClass {
+			return c
+		}
 	}
 	var forDS *chain.Chain
 	name, labels := q.Name(), q.Labels()

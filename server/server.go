@@ -29,6 +29,10 @@ type Options struct {
 	Clock   loop.Clock
 	Log     *slog.Logger
 	Metrics *metrics.Registry
+	// Freebind lets sockets be bound to addresses that the host does not have yet (ip(7), IP_FREEBIND).
+	Freebind bool
+	// Inherited are sockets to use instead of binding new ones; those that the first configuration has no use for are closed.
+	Inherited []Inherited
 }
 
 // Server is the loops and the listeners of a process.
@@ -38,6 +42,7 @@ type Server struct {
 
 	mu        sync.Mutex // guards listeners; held while the set changes
 	listeners map[string]*Listener
+	inherited []Inherited    // guarded by mu
 	streams   sync.WaitGroup // goroutines of TLS connections and transfers
 	ctx       context.Context
 	cancel    context.CancelFunc
@@ -63,7 +68,7 @@ type worker struct {
 
 // New makes the loops; nothing runs and nothing is bound yet.
 func New(opt Options) (*Server, error) {
-	s := &Server{opt: opt, listeners: map[string]*Listener{}}
+	s := &Server{opt: opt, listeners: map[string]*Listener{}, inherited: opt.Inherited}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.panics = opt.Metrics.Counter("coredns_panics_total", "A metrics that counts the number of panics.")
 	for i := range opt.Loops {

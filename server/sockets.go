@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -17,12 +18,15 @@ const receiveBuffer = 4 << 20
 const backlog = 4096
 
 // socket makes a bound, non-blocking socket that Go's netpoller does not know.
-func socket(addr netip.AddrPort, kind int, shared bool) (int, error) {
+func socket(addr netip.AddrPort, kind int, shared, freebind bool) (int, error) {
 	fd, err := loop.Socket(loop.Family(addr.Addr()), kind)
 	if err != nil {
 		return -1, fmt.Errorf("socket: %w", err)
 	}
-	if err = prepare(fd, addr, kind, shared); err == nil {
+	if err = prepare(fd, addr, kind, shared); err == nil && freebind {
+		err = allowAnyAddress(fd, addr.Addr().Is6())
+	}
+	if err == nil {
 		err = unix.Bind(fd, loop.Sockaddr(addr))
 	}
 	if err != nil {
@@ -51,10 +55,24 @@ func prepare(fd int, addr netip.AddrPort, kind int, shared bool) error {
 	return tune(fd, addr.Addr())
 }
 
+// Share prepares one of package net's listeners, in its Control, to be shared with other processes (SO_REUSEPORT), and with
+// freebind to be bound to an address that the host does not have yet. Network ends in the family: tcp4, tcp6.
+func Share(network string, raw syscall.RawConn, freebind bool) error {
+	var err error
+	if e := raw.Control(func(fd uintptr) {
+		if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err == nil && freebind {
+			err = allowAnyAddress(int(fd), network[len(network)-1] == '6')
+		}
+	}); e != nil {
+		return e
+	}
+	return err
+}
+
 // probe finds out whether the address is free, also where its holder would share it: without SO_REUSEPORT of our own
 // the kernel shares with nobody.
-func probe(addr netip.AddrPort, kind int) error {
-	fd, err := socket(addr, kind, false)
+func probe(addr netip.AddrPort, kind int, freebind bool) error {
+	fd, err := socket(addr, kind, false, freebind)
 	if err != nil {
 		return err
 	}

@@ -31,11 +31,11 @@ const (
 )
 
 type tcpListener struct {
-	w    *worker
-	l    *Listener
-	fd   int
-	port uint16
-	rest loop.Timer // runs while nothing is accepted for want of descriptors
+	w     *worker
+	l     *Listener
+	fd    int
+	local netip.AddrPort
+	rest  loop.Timer // runs while nothing is accepted for want of descriptors
 }
 
 // restFor is how long a listener waits when the process has no descriptor left: epoll would tell of the same connection

@@ -5,13 +5,12 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/godwit-dns/godwit/chain"
 	"github.com/godwit-dns/godwit/loop"
@@ -26,15 +25,19 @@ const secureConns = 10000
 // handshakeLimit is how long a client may take to shake hands.
 const handshakeLimit = 5 * time.Second
 
-func (l *Listener) openSecure(addr netip.AddrPort) error {
-	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		var err error
-		if e := raw.Control(func(fd uintptr) {
-			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-		}); e != nil {
-			return e
+func (l *Listener) openSecure(addr netip.AddrPort, inherited []int) error {
+	for _, fd := range inherited {
+		ln, err := InheritListener(fd)
+		if err != nil {
+			return fmt.Errorf("inherited listener %s: %w", addr, err)
 		}
-		return err
+		l.secure = append(l.secure, ln)
+	}
+	if len(inherited) > 0 {
+		return nil
+	}
+	lc := net.ListenConfig{Control: func(network, _ string, raw syscall.RawConn) error {
+		return Share(network, raw, l.s.opt.Freebind)
 	}}
 	network := "tcp4"
 	if addr.Addr().Is6() {
