@@ -42,17 +42,22 @@ func BenchmarkBuild(b *testing.B) {
 	}
 }
 
-// BenchmarkSliceUpdate changes one of 100 addresses back and forth.
+// BenchmarkSliceUpdate changes one of 100 addresses of a slice back and forth, until it is served.
 func BenchmarkSliceUpdate(b *testing.B) {
-	c, _ := filled(500)
-	var x, y object
-	slicesOf(&x, 0, 100)
-	slicesOf(&y, 0, 100)
-	y.endpoints[7].address = []byte("10.2.0.1")
-	b.ReportAllocs()
-	for b.Loop() {
-		c.store.upsert(&y)
-		x, y = y, x
+	for _, n := range []int{100, 500, 5000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			c, _ := filled(n)
+			var x, y object
+			slicesOf(&x, 0, 100)
+			slicesOf(&y, 0, 100)
+			y.endpoints[7].address = []byte("10.2.0.1")
+			b.ReportAllocs()
+			for b.Loop() {
+				c.store.upsert(&y)
+				c.store.publishAll()
+				x, y = y, x
+			}
+		})
 	}
 }
 

@@ -46,6 +46,43 @@ func (s *store) publisher(ctx context.Context) {
 	}
 }
 
+// settle publishes at once what the object that was just applied changed, so that nobody has to be woken for it. What is
+// at rest, and everything before the first complete list, is the publisher's.
+func (s *store) settle() {
+	if !s.live || len(s.dirty) == s.waiting {
+		s.wake()
+		return
+	}
+	now := s.now()
+	kept := s.dirty[:s.waiting]
+	for _, e := range s.dirty[s.waiting:] {
+		if e.notBefore.After(now) {
+			kept = append(kept, e)
+			continue
+		}
+		now = s.publishTimed(e, now)
+	}
+	clear(s.dirty[len(kept):])
+	s.dirty = kept
+	s.wake()
+}
+
+// publishTimed publishes an entry, begun at a time, says how long it is to rest, and gives the time.
+func (s *store) publishTimed(e *entry, begin time.Time) time.Time {
+	p := e.pending
+	e.pending = nil
+	s.publishEntry(e, p)
+	done := s.now()
+	// A build that was interrupted tells nothing of what building costs: the shorter of the last two counts.
+	took := done.Sub(begin)
+	if cost := min(took, e.took); cost > freeBuild {
+		e.notBefore = done.Add(restAfterBuild * cost)
+	}
+	e.took = took
+	s.report(e, p, done)
+	return done
+}
+
 func (s *store) isLive() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,16 +120,11 @@ func (s *store) publishSome() (more bool, wait time.Duration) {
 			more = true
 			break
 		}
-		s.publishEntry(e)
-		done := s.now()
-		if took := done.Sub(now); took > freeBuild {
-			e.notBefore = done.Add(restAfterBuild * took)
-		}
-		s.report(e, done)
-		now = done
+		now = s.publishTimed(e, now)
 	}
 	clear(s.dirty[len(kept):])
 	s.dirty = kept
+	s.waiting = len(kept)
 	return more, wait
 }
 
@@ -100,16 +132,15 @@ func (s *store) publishSome() (more bool, wait time.Duration) {
 func (s *store) publishAll() {
 	s.mu.Lock()
 	for _, e := range s.dirty {
-		s.publishEntry(e)
-		s.report(e, s.now())
+		s.publishTimed(e, s.now())
 	}
 	clear(s.dirty)
 	s.dirty = s.dirty[:0]
+	s.waiting = 0
 	s.mu.Unlock()
 }
 
-func (s *store) publishEntry(e *entry) {
-	e.dirty = false
+func (s *store) publishEntry(e *entry, p *pending) {
 	s.publishes.Add(1)
 	old := e.published
 	if e.facts == nil || e.base == nil {
@@ -126,7 +157,10 @@ func (s *store) publishEntry(e *entry) {
 		s.forget(m, e)
 		return
 	}
-	r := s.record.build(e)
+	r := s.patch(e, p)
+	if r == nil {
+		r = s.record.build(e)
+	}
 	if old == nil {
 		e.id = s.svcTable.take()
 	}
@@ -170,24 +204,20 @@ func (s *store) indexService(e *entry, old, r *Service) {
 }
 
 // report observes how long the changes took that were just published.
-func (s *store) report(e *entry, now time.Time) {
+func (s *store) report(e *entry, p *pending, now time.Time) {
 	if s.observe.Published != nil {
-		for _, at := range e.read {
+		for _, at := range p.read {
 			s.observe.Published(now.Sub(at))
 		}
-	}
-	e.read = nil
-	if len(e.triggered) == 0 {
-		return
 	}
 	if s.observe.Programming != nil && e.facts != nil {
 		kind := "cluster_ip"
 		if e.facts.kind == Headless {
 			kind = "headless_with_selector"
 		}
-		for _, at := range e.triggered {
+		for _, at := range p.triggered {
 			s.observe.Programming(kind, now.Sub(at))
 		}
 	}
-	e.triggered = nil
+	s.spare = p.reset()
 }

@@ -43,6 +43,7 @@ type Service struct {
 	wide   []byte
 	names  []byte
 	zones  []string
+	built  int // octets of wide and names when the record was built; patching adds to them
 }
 
 // endpoint is one address of one slice, in 16 octets. They are sorted by hash, name and address, so that all that belongs
@@ -97,6 +98,14 @@ func (s *Service) sameName(a, b *endpoint) bool { return a.hash == b.hash && s.c
 func (s *Service) compareNames(a, b *endpoint) int {
 	var x, y [64]byte
 	return bytes.Compare(s.appendLabels(x[:0], a), s.appendLabels(y[:0], b))
+}
+
+// compareEndpoints orders endpoints of one hash.
+func (s *Service) compareEndpoints(a, b *endpoint) int {
+	if c := s.compareNames(a, b); c != 0 {
+		return c
+	}
+	return s.address(a).Compare(s.address(b))
 }
 
 // Ready is the number of addresses that endpoints serve, with repetitions.
@@ -187,6 +196,7 @@ func (f *serviceFacts) setTarget(s string) {
 type serviceBuilder struct {
 	seed  maphash.Seed
 	eps   []endpoint
+	cuts  []cut
 	keys  []uint64
 	other []uint64
 	set   []uint32
@@ -211,6 +221,7 @@ func (b *serviceBuilder) build(e *entry) *Service {
 	} else {
 		s.packOwn()
 	}
+	s.built = len(s.wide) + len(s.names)
 	return s
 }
 
@@ -225,28 +236,33 @@ func (b *serviceBuilder) gather(s *Service, e *entry) {
 		g := s.groupOf(f.ports)
 		s.groups[g].count += uint32(len(f.addrs))
 		for i := range f.addrs {
-			p := &f.addrs[i]
-			ep := endpoint{addr: p.addr, hash: p.hash, group: uint16(g)}
-			if p.v6 {
-				ep.group |= groupV6
-				ep.addr = uint32(len(s.wide) / 16)
-				s.wide = append(s.wide, f.wide[p.addr*16:p.addr*16+16]...)
-			}
-			if p.zone > 0 {
-				ep.zone = s.zoneNumber(f.zones[p.zone-1])
-			}
-			labels := f.labels(i)
+			labels, hash := f.labels(i), f.addrs[i].hash
 			if e.imported {
 				labels = b.imported(f, i)
-				ep.hash = hashLabels(b.seed, labels)
+				hash = hashLabels(b.seed, labels)
 			}
-			if labels != nil {
-				ep.name = uint32(len(s.names)) + 1
-				s.names = append(append(s.names, byte(len(labels))), labels...)
-			}
-			b.eps = append(b.eps, ep)
+			b.eps = append(b.eps, s.encode(f, i, g, labels, hash))
 		}
 	}
+}
+
+// encode makes an endpoint of address i of a slice, whose ports are group g.
+func (s *Service) encode(f *Slice, i, g int, labels []byte, hash uint32) endpoint {
+	p := &f.addrs[i]
+	ep := endpoint{addr: p.addr, hash: hash, group: uint16(g)}
+	if p.v6 {
+		ep.group |= groupV6
+		ep.addr = uint32(len(s.wide) / 16)
+		s.wide = append(s.wide, f.wide[p.addr*16:p.addr*16+16]...)
+	}
+	if p.zone > 0 {
+		ep.zone = s.zoneNumber(f.zones[p.zone-1])
+	}
+	if labels != nil {
+		ep.name = uint32(len(s.names)) + 1
+		s.names = append(append(s.names, byte(len(labels))), labels...)
+	}
+	return ep
 }
 
 // imported gives the labels of an endpoint of another cluster: its name and the cluster's.
@@ -304,12 +320,7 @@ func (b *serviceBuilder) sort(s *Service) {
 			hi++
 		}
 		if hi-lo > 1 {
-			slices.SortFunc(s.eps[lo:hi], func(x, y endpoint) int {
-				if c := s.compareNames(&x, &y); c != 0 {
-					return c
-				}
-				return s.address(&x).Compare(s.address(&y))
-			})
+			slices.SortFunc(s.eps[lo:hi], func(x, y endpoint) int { return s.compareEndpoints(&x, &y) })
 		}
 		lo = hi
 	}

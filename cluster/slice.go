@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"hash/maphash"
 	"net/netip"
@@ -107,6 +108,31 @@ func (s *Slice) search(a netip.Addr) (int, bool) {
 	})
 }
 
+// compare orders address i of one slice and address j of another as the addresses of one slice are.
+func (s *Slice) compare(i int, o *Slice, j int) int {
+	p, q := &s.addrs[i], &o.addrs[j]
+	if !p.v6 && !q.v6 {
+		return cmp.Compare(p.addr, q.addr)
+	}
+	return s.address(i).Compare(o.address(j))
+}
+
+// missing calls f once for each address that o does not serve.
+func (s *Slice) missing(o *Slice, f func(netip.Addr)) {
+	j := 0
+	for i := range s.addrs {
+		if i > 0 && s.compare(i-1, s, i) == 0 {
+			continue
+		}
+		for j < len(o.addrs) && o.compare(j, s, i) < 0 {
+			j++
+		}
+		if j == len(o.addrs) || o.compare(j, s, i) != 0 {
+			f(s.address(i))
+		}
+	}
+}
+
 func (s *Slice) equal(o *Slice) bool {
 	return s.Service == o.Service && s.imported == o.imported && s.cluster == o.cluster && s.ports == o.ports &&
 		slices.Equal(s.addrs, o.addrs) && bytes.Equal(s.wide, o.wide) && bytes.Equal(s.names, o.names) && slices.Equal(s.zones, o.zones)
@@ -134,8 +160,9 @@ type packing struct {
 	podLabels bool // labels of pods are kept
 }
 
-// build packs o. Addresses of type FQDN are left out: they are names, which no address record can be made of.
-func (b *sliceBuilder) build(o *object, opt packing) *Slice {
+// build packs o. Addresses of type FQDN are left out: they are names, which no address record can be made of. What was
+// hashed for the slice as it was before, nil when it is new, is not hashed again.
+func (b *sliceBuilder) build(o *object, opt packing, before *Slice) *Slice {
 	s := &Slice{
 		Service:   intern(o.label(labelServiceName)),
 		Namespace: intern(o.namespace),
@@ -181,11 +208,24 @@ func (b *sliceBuilder) build(o *object, opt packing) *Slice {
 		}
 	}
 	clear(b.found)
+	b.hash(s, before)
+	return s
+}
+
+// hash hashes the names of the endpoints.
+func (b *sliceBuilder) hash(s, before *Slice) {
+	j := 0
 	for i := range s.addrs {
+		for before != nil && j < len(before.addrs) && before.compare(j, s, i) < 0 {
+			j++
+		}
+		if before != nil && j < len(before.addrs) && before.compare(j, s, i) == 0 && bytes.Equal(before.labels(j), s.labels(i)) {
+			s.addrs[i].hash = before.addrs[j].hash
+			continue
+		}
 		b.labels = s.AppendLabels(b.labels[:0], i)
 		s.addrs[i].hash = hashLabels(b.seed, b.labels)
 	}
-	return s
 }
 
 // collect reads the addresses and chooses their names: hostname, then the pod's name where that is wanted, then none.

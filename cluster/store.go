@@ -25,7 +25,9 @@ type store struct {
 	imports    entries
 	slices     map[string]*sliceEntry
 	pods       map[string]*podEntry
-	dirty      []*entry
+	dirty      []*entry // in the order in which they changed
+	waiting    int      // how many of dirty the publisher knows of
+	spare      *pending // to be used again
 	record     serviceBuilder
 	slice      sliceBuilder
 	arrived    time.Time // when the object that is being applied was read; zero when that is not to be measured
@@ -73,10 +75,9 @@ type entry struct {
 	slices          []*sliceEntry
 	published       *Service
 
-	dirty     bool
-	notBefore time.Time   // a rebuild that took t is followed by 4 t of rest
-	triggered []time.Time // when the changes not yet published began
-	read      []time.Time // when they were read
+	pending   *pending      // changes not yet published; nil for none
+	notBefore time.Time     // a build that took t is followed by 4 t of rest
+	took      time.Duration // by the last build
 }
 
 type sliceEntry struct {
@@ -209,7 +210,7 @@ func (s *store) upsert(o *object) {
 	case kindPod:
 		s.putPod(o)
 	}
-	s.wake()
+	s.settle()
 }
 
 // remove takes an object that was deleted.
@@ -226,23 +227,22 @@ func (s *store) remove(o *object) {
 		s.removeService(&s.imports, o)
 	case kindSlice:
 		if e := s.slices[o.key()]; e != nil && !s.older(o, e.version) {
-			if s.news {
-				s.trigger(o)
-			}
 			s.dropSlice(o.key())
+			s.trigger(o)
 		}
 	case kindPod:
 		if e := s.pods[o.key()]; e != nil && !s.older(o, e.version) {
 			s.dropPod(o.key())
 		}
 	}
-	s.wake()
+	s.settle()
 }
 
 func (s *store) wake() {
-	if len(s.dirty) == 0 {
+	if len(s.dirty) == s.waiting {
 		return
 	}
+	s.waiting = len(s.dirty)
 	select {
 	case s.kick <- struct{}{}:
 	default:
@@ -292,19 +292,9 @@ func (s *store) entryOf(m *entries, namespace, name string) *entry {
 	return e
 }
 
-func (s *store) markDirty(e *entry) {
-	if s.news && !s.arrived.IsZero() && len(e.read) < maxTriggers {
-		e.read = append(e.read, s.arrived)
-	}
-	if !e.dirty {
-		e.dirty = true
-		s.dirty = append(s.dirty, e)
-	}
-}
-
 // forget drops an entry that nothing speaks of any more. A dirty one is dropped by the publisher.
 func (s *store) forget(m *entries, e *entry) {
-	if e.facts == nil && len(e.slices) == 0 && e.published == nil && !e.dirty {
+	if e.facts == nil && len(e.slices) == 0 && e.published == nil && e.pending == nil {
 		delete(m.byKey, e.namespace+"/"+e.name)
 	}
 }
@@ -323,7 +313,7 @@ func (s *store) putService(m *entries, o *object) {
 		}
 	}
 	e.facts = f
-	s.markDirty(e)
+	s.change(e).rebuild = true
 	s.changed(m.imported)
 }
 
@@ -339,7 +329,7 @@ func (s *store) dropService(m *entries, key string) {
 		return
 	}
 	e.facts = nil
-	s.markDirty(e)
+	s.change(e).rebuild = true
 	s.changed(m.imported)
 }
 
@@ -352,7 +342,11 @@ func (s *store) putSlice(o *object) {
 			return
 		}
 	}
-	f := s.slice.build(o, s.packing)
+	var old *Slice
+	if e != nil {
+		old = e.facts
+	}
+	f := s.slice.build(o, s.packing, old)
 	if e != nil && e.facts.equal(f) {
 		e.version = o.version
 		return
@@ -361,13 +355,10 @@ func (s *store) putSlice(o *object) {
 		e = &sliceEntry{id: s.sliceTab.take(), generation: s.generation[kindSlice]}
 		s.slices[key] = e
 	}
-	old := e.facts
 	e.version, e.facts = o.version, f
 	s.publishSlice(e, old)
 	s.attach(e, old)
-	if s.news {
-		s.trigger(o)
-	}
+	s.trigger(o)
 	s.changed(f.imported != "" && f.Service == "")
 }
 
@@ -376,64 +367,45 @@ func (s *store) putSlice(o *object) {
 func (s *store) publishSlice(e *sliceEntry, old *Slice) {
 	f := e.facts
 	s.sliceTab.set(e.id, f)
-	indexed := func(x *Slice) bool { return x != nil && x.Service != "" }
-	if indexed(f) {
-		for i := range f.addrs {
-			a := f.address(i)
-			if i > 0 && a == f.address(i-1) {
-				continue
-			}
-			if indexed(old) {
-				if _, had := old.search(a); had {
-					continue
-				}
-			}
-			s.sliceTab.insert(s.hashAddr(a), e.id)
+	indexed := func(x *Slice) *Slice {
+		if x == nil || x.Service == "" {
+			return &Slice{}
 		}
+		return x
 	}
-	if indexed(old) {
-		for i := range old.addrs {
-			a := old.address(i)
-			if i > 0 && a == old.address(i-1) {
-				continue
-			}
-			if indexed(f) {
-				if _, has := f.search(a); has {
-					continue
-				}
-			}
-			s.sliceTab.remove(s.hashAddr(a), e.id)
-		}
-	}
+	was, is := indexed(old), indexed(f)
+	is.missing(was, func(a netip.Addr) { s.sliceTab.insert(s.hashAddr(a), e.id) })
+	was.missing(is, func(a netip.Addr) { s.sliceTab.remove(s.hashAddr(a), e.id) })
 }
 
 // attach ties a slice to the Service and the ServiceImport that it names now.
 func (s *store) attach(e *sliceEntry, old *Slice) {
 	f := e.facts
-	s.tie(&s.services, &e.service, e, f.Namespace, f.Service)
-	s.tie(&s.imports, &e.imported, e, f.Namespace, f.imported)
+	s.tie(&s.services, &e.service, e, old, f.Service)
+	s.tie(&s.imports, &e.imported, e, old, f.imported)
 }
 
-func (s *store) tie(m *entries, to **entry, e *sliceEntry, namespace, name string) {
+func (s *store) tie(m *entries, to **entry, e *sliceEntry, old *Slice, name string) {
+	namespace := e.facts.Namespace
 	if have := *to; have != nil {
 		if have.name == name && have.namespace == namespace {
-			s.markDirty(have)
+			s.change(have).edit(have, e, old, e.facts)
 			return
 		}
-		s.untie(to, e)
+		s.untie(to, e, old)
 	}
 	if name == "" {
 		return
 	}
 	*to = s.entryOf(m, namespace, name)
 	(*to).slices = append((*to).slices, e)
-	s.markDirty(*to)
+	s.change(*to).edit(*to, e, nil, e.facts)
 }
 
-func (s *store) untie(to **entry, e *sliceEntry) {
+func (s *store) untie(to **entry, e *sliceEntry, old *Slice) {
 	if have := *to; have != nil {
 		have.slices = slices.DeleteFunc(have.slices, func(x *sliceEntry) bool { return x == e })
-		s.markDirty(have)
+		s.change(have).edit(have, e, old, nil)
 		*to = nil
 	}
 }
@@ -446,8 +418,8 @@ func (s *store) dropSlice(key string) {
 	imported := e.facts.imported != "" && e.facts.Service == ""
 	old := e.facts
 	e.facts = &Slice{}
-	s.untie(&e.service, e)
-	s.untie(&e.imported, e)
+	s.untie(&e.service, e, old)
+	s.untie(&e.imported, e, old)
 	s.publishSlice(e, old)
 	s.sliceTab.release(e.id)
 	delete(s.slices, key)
@@ -456,17 +428,14 @@ func (s *store) dropSlice(key string) {
 
 // trigger notes when the change began that an EndpointSlice brings, for the programming latency.
 func (s *store) trigger(o *object) {
-	if len(o.triggered) == 0 {
+	if !s.news || len(o.triggered) == 0 {
 		return
 	}
 	at, err := time.Parse(time.RFC3339Nano, string(o.triggered))
 	if err != nil {
 		return
 	}
-	if e := s.services.byKey[string(o.namespace)+"/"+string(o.label(labelServiceName))]; e != nil && len(e.triggered) < maxTriggers {
-		e.triggered = append(e.triggered, at)
+	if e := s.services.byKey[string(o.namespace)+"/"+string(o.label(labelServiceName))]; e != nil && e.pending != nil && len(e.pending.triggered) < maxTimes {
+		e.pending.triggered = append(e.pending.triggered, at)
 	}
 }
-
-// maxTriggers bounds what is kept of the times of changes to one Service between two publications.
-const maxTriggers = 64
