@@ -6,7 +6,7 @@ VERSION ?= 0.1.0-dev
 LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZ    ?= 2m
 
-.PHONY: build run test check diff fuzz bench image clean
+.PHONY: build run test check diff fuzz bench steps image clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN)/godwit ./cmd/godwit
@@ -49,6 +49,11 @@ bench:
 	test/deps.sh bench
 	test/controlplane/build.sh
 	$(GO) run ./bench $(BENCH)
+
+# Times each step of a query's walk, and compares with figures of before: make steps [COUNT=8] [OUT=steps.txt] [OLD=file]
+steps:
+	$(GO) test -run '^$$' -bench . -benchmem -count $(or $(COUNT),8) $$($(GO) list ./... | grep -v /test/) | tee $(or $(OUT),$(BIN)/steps.txt)
+	$(GO) tool benchstat $(OLD) $(or $(OUT),$(BIN)/steps.txt)
 
 # The image that takes CoreDNS's place, as a folder that buildah has made: see deploy/README.md.
 image:
