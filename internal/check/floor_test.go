@@ -29,12 +29,16 @@ plugin/prometheus     : wire chain corefile metrics metrics/exposition      | gi
 plugin/template       : wire chain corefile metrics loop zone               | github.com/miekg/dns github.com/expr-lang/expr
 plugin/transfer       : wire chain corefile metrics loop zone               | github.com/miekg/dns
 plugin/kubernetes     : wire chain corefile metrics loop cluster            |
+plugin/searchpath     : wire chain corefile metrics loop cluster            |
 plugin/*              : wire chain corefile metrics loop zone upstream      |
 plugin                : chain plugin/*                                      |
 run                   : chain server server/* corefile metrics loop wire    | golang.org/x/sys
+hostnet               : metrics                                             | golang.org/x/sys
+handover              :                                                     | golang.org/x/sys
+node                  : run server chain hostnet handover metrics metrics/exposition corefile wire internal/watch | golang.org/x/sys sigs.k8s.io/yaml
 tool/*                : run plugin chain corefile wire metrics cluster      |
 tool                  : tool/* run plugin chain corefile wire metrics       |
-cmd/*                 : plugin run tool tool/*                              |
+cmd/*                 : plugin run node tool tool/*                         |
 internal/freeport     :                                                     |
 internal/watch        :                                                     | golang.org/x/sys
 internal/chaintest    : chain corefile loop metrics wire                    | github.com/miekg/dns
