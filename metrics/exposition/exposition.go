@@ -3,6 +3,7 @@
 package exposition
 
 import (
+	"net/http"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	client "github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/godwit-dns/godwit/metrics"
@@ -123,6 +125,13 @@ func spans(buckets map[int]uint64) (spans []*dto.BucketSpan, deltas []int64) {
 		next++
 	}
 	return spans, deltas
+}
+
+// Handler serves all metrics of the process but those of a configuration. Version is the two lines that the program prints
+// at start.
+func Handler(registry *metrics.Registry, version string) http.Handler {
+	own := &Gatherer{Registry: registry, Fixed: []*dto.MetricFamily{BuildInfo(version)}}
+	return promhttp.HandlerFor(client.Gatherers{own, Process(false)}, promhttp.HandlerOpts{})
 }
 
 // Process gathers what client_golang knows of the Go runtime and of the process; allRuntime adds every metric that the

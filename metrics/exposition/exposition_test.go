@@ -3,6 +3,8 @@ package exposition
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	dto "github.com/prometheus/client_model/go"
@@ -53,5 +55,18 @@ func TestNativeHistogram(t *testing.T) {
 	if d.GetSampleCount() != 5 || d.GetSampleSum() != 103.5 || d.GetZeroCount() != 1 || d.GetSchema() != 4 ||
 		len(d.Bucket) != 2 || d.Bucket[1].GetCumulativeCount() != 4 {
 		t.Errorf("got %v", d)
+	}
+}
+
+func TestHandler(t *testing.T) {
+	r := metrics.New(1)
+	r.Counter("c_total", "Help.", metrics.L("b", "2", "a", "1")...).Inc(0)
+	r.GaugeFunc("g", "Help.", func() float64 { return 0.5 })
+	w := httptest.NewRecorder()
+	Handler(r, "Godwit-1.2.3\nlinux\n").ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	for _, want := range []string{`c_total{a="1",b="2"} 1`, "g 0.5", `coredns_build_info{goversion="`, `version="1.2.3"} 1`, "go_goroutines ", "process_open_fds "} {
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%q is not in\n%s", want, w.Body)
+		}
 	}
 }
