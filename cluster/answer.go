@@ -26,8 +26,11 @@ type Set struct {
 	vip    bool
 	lo, hi int    // range of endpoints
 	zone   uint16 // only endpoints of this zone; 0 for all
-	pairs  int    // pairs of address and port, with repetitions: what the weights of SRV records are made of
+	pairs  int    // pairs of address and port, with repetitions: what the weights of SRV records are made of; or uncounted
 }
+
+// uncounted stands for pairs that are more than none, of a Service's plain name: only SRV records need the number.
+const uncounted = -1
 
 // noZone is a zone's number that no endpoint has.
 const noZone = math.MaxUint16
@@ -35,6 +38,9 @@ const noZone = math.MaxUint16
 // Find looks for the records that m means. False means that the name does not exist; an empty set with true means that
 // it exists without records.
 func (s *Service) Find(m *Match) (Set, bool) {
+	if m.plain() && s.Kind != ExternalName {
+		return s.plain(m)
+	}
 	set := Set{s: s, m: m, hi: len(s.eps)}
 	if len(m.Zone) > 0 && s.Kind != Headless {
 		return set, false
@@ -64,6 +70,31 @@ func (s *Service) Find(m *Match) (Set, bool) {
 		set.count()
 	}
 	return set, true
+}
+
+// plain reports whether the name is the Service's own, without anything in front of it.
+func (m *Match) plain() bool { return len(m.Port)+len(m.Protocol)+len(m.Endpoint)+len(m.Zone) == 0 }
+
+// plain is Find for the Service's own name. What an answer of addresses has no use for is not looked at.
+func (s *Service) plain(m *Match) (Set, bool) {
+	set := Set{s: s, m: m, vip: s.Kind == ClusterIP, pairs: uncounted}
+	if set.vip {
+		return set, s.own > 0
+	}
+	set.hi = len(s.eps)
+	return set, len(s.v4)+len(s.v6) > 0 // whatever serves an address has ports, if only noPort
+}
+
+// counted is the number of pairs.
+func (t *Set) counted() int {
+	if t.pairs == uncounted {
+		if t.vip {
+			t.pairs = t.m.count(t.s.ports) * len(t.s.ips)
+		} else {
+			t.count()
+		}
+	}
+	return t.pairs
 }
 
 // named gives the range of endpoints with a name.
@@ -110,7 +141,7 @@ func (t *Set) has(e *endpoint) bool {
 
 // whole reports whether the set is all that the Service's plain name answers.
 func (t *Set) whole() bool {
-	if t.vip {
+	if t.vip || t.s.Kind == Headless && t.m.plain() {
 		return true
 	}
 	if t.s.Kind != Headless || t.zone != 0 || len(t.m.Endpoint) > 0 {
@@ -192,7 +223,7 @@ func remember(list []byte, size int) map[netip.Addr]struct{} {
 }
 
 // weight is the weight of every SRV record of the set: 100 shared among the pairs, at least 1.
-func (t *Set) weight() uint16 { return Weight(t.pairs) }
+func (t *Set) weight() uint16 { return Weight(t.counted()) }
 
 // Weight is the weight of each of n equal SRV records (RFC 2782): their share of 100, at least 1.
 func Weight(n int) uint16 {
@@ -361,4 +392,4 @@ func (t *Set) appendOwnSRV(m *wire.Reply, owner, zone wire.Name, ttl uint32, buf
 }
 
 // Empty reports whether the set has no pair of address and port.
-func (t *Set) Empty() bool { return t.pairs == 0 }
+func (t *Set) Empty() bool { return t.counted() == 0 }

@@ -115,15 +115,11 @@ func (p *probe) next() (uint32, bool) {
 	}
 }
 
-const chunkSize = 512
-
-type chunk[T any] [chunkSize]atomic.Pointer[T]
-
 // slab keeps published objects under small numbers. One writer, readers without locks; numbers are used again.
 type slab[T any] struct {
-	chunks atomic.Pointer[[]*chunk[T]]
-	free   []uint32 // writer only
-	used   uint32   // numbers ever given out; writer only
+	all  atomic.Pointer[[]atomic.Pointer[T]] // a longer one takes its place; who still reads the old one is late
+	free []uint32                            // writer only
+	used uint32                              // numbers ever given out; writer only
 }
 
 // take reserves a number whose object is nil until set.
@@ -133,21 +129,24 @@ func (s *slab[T]) take() uint32 {
 		s.free = s.free[:n-1]
 		return id
 	}
-	if s.used%chunkSize == 0 {
-		var chunks []*chunk[T]
-		if old := s.chunks.Load(); old != nil {
-			chunks = append(chunks, *old...)
+	var old []atomic.Pointer[T]
+	if p := s.all.Load(); p != nil {
+		old = *p
+	}
+	if int(s.used) == len(old) {
+		longer := make([]atomic.Pointer[T], len(old)+len(old)/8+64)
+		for i := range old {
+			longer[i].Store(old[i].Load())
 		}
-		chunks = append(chunks, new(chunk[T]))
-		s.chunks.Store(&chunks)
+		s.all.Store(&longer)
 	}
 	s.used++
 	return s.used - 1
 }
 
-func (s *slab[T]) set(id uint32, v *T) { (*s.chunks.Load())[id/chunkSize][id%chunkSize].Store(v) }
+func (s *slab[T]) set(id uint32, v *T) { (*s.all.Load())[id].Store(v) }
 
-func (s *slab[T]) get(id uint32) *T { return (*s.chunks.Load())[id/chunkSize][id%chunkSize].Load() }
+func (s *slab[T]) get(id uint32) *T { return (*s.all.Load())[id].Load() }
 
 // release empties a number and lets it be used again.
 func (s *slab[T]) release(id uint32) {

@@ -89,3 +89,47 @@ func TestIndexReaders(t *testing.T) {
 	close(done)
 	wg.Wait()
 }
+
+// TestServicesKnowTheirNamespace: whichever comes first, and when the namespace goes and comes back.
+func TestServicesKnowTheirNamespace(t *testing.T) {
+	c := newTestCluster(packing{})
+	s := c.store
+	space := &object{kind: kindNamespace, name: []byte("shop")}
+	service := func(name string) *object {
+		return &object{kind: kindService, namespace: []byte("shop"), name: []byte(name), clusterIP: []byte("10.0.0.1")}
+	}
+	exists := func(name string, want bool) {
+		t.Helper()
+		s.publishAll()
+		if r := c.Service([]byte("shop"), []byte(name)); r == nil || r.InNamespace() != want || c.Namespace([]byte("shop")) != want {
+			t.Fatalf("%s: %+v, want one whose namespace exists: %v", name, r, want)
+		}
+	}
+	s.upsert(service("a"))
+	exists("a", false)
+	s.upsert(space)
+	exists("a", true)
+	s.upsert(service("b"))
+	exists("b", true)
+	s.remove(space)
+	exists("a", false)
+	exists("b", false)
+	s.upsert(space)
+	exists("a", true)
+	exists("b", true)
+	s.remove(service("a"))
+	s.remove(service("b"))
+	s.remove(space)
+	s.publishAll()
+	if len(s.spaces) != 0 {
+		t.Errorf("%d spaces are kept that nobody needs", len(s.spaces))
+	}
+	s.upsert(service("Web"))
+	s.upsert(service("a.b"))
+	s.publishAll()
+	for _, name := range []string{"web", "Web", "a.b", "a"} {
+		if r := c.Service([]byte("shop"), []byte(name)); r != nil {
+			t.Errorf("%s leads to %s", name, r.Name)
+		}
+	}
+}

@@ -9,7 +9,7 @@ import (
 // Namespace reports whether a namespace exists (and passes Config.NamespaceSelector).
 func (c *Cluster) Namespace(name []byte) bool {
 	s := c.store
-	for p := s.nsTable.probe(s.hashName(name, nil, false)); ; {
+	for p := s.nsTable.probe(s.hashName(name, false)); ; {
 		id, ok := p.next()
 		if !ok {
 			return false
@@ -20,23 +20,56 @@ func (c *Cluster) Namespace(name []byte) bool {
 	}
 }
 
+const labelSvc = "\x03svc"
+
+// appendBase appends the wire labels of name.namespace.svc.
+func appendBase(dst, name, namespace []byte) []byte {
+	dst = append(append(dst, byte(len(name))), name...)
+	dst = append(append(dst, byte(len(namespace))), namespace...)
+	return append(dst, labelSvc...)
+}
+
 // Service finds the record of a Service, nil when there is none.
-func (c *Cluster) Service(namespace, name []byte) *Service { return c.service(namespace, name, false) }
+func (c *Cluster) Service(namespace, name []byte) *Service { return c.find(namespace, name, false) }
 
 // Import finds the record of a ServiceImport, nil when there is none.
-func (c *Cluster) Import(namespace, name []byte) *Service { return c.service(namespace, name, true) }
+func (c *Cluster) Import(namespace, name []byte) *Service { return c.find(namespace, name, true) }
 
-func (c *Cluster) service(namespace, name []byte, imported bool) *Service {
+func (c *Cluster) find(namespace, name []byte, imported bool) *Service {
+	var buf [3 * 64]byte
+	return c.ByBase(appendBase(buf[:0], name, namespace), imported)
+}
+
+// ByBase finds the record of a Service or ServiceImport by the wire labels of name.namespace.svc in lower case, nil when
+// there is none.
+func (c *Cluster) ByBase(base []byte, imported bool) *Service {
 	s := c.store
-	for p := s.svcTable.probe(s.hashName(namespace, name, imported)); ; {
+	for p := s.svcTable.probe(s.hashName(base, imported)); ; {
 		id, ok := p.next()
 		if !ok {
 			return nil
 		}
-		if r := s.svcTable.get(id); r != nil && r.Imported == imported && r.Name == string(name) && r.Namespace == string(namespace) {
+		if r := s.svcTable.get(id); r != nil && r.Imported == imported && string(r.base) == string(base) && !r.odd {
 			return r
 		}
 	}
+}
+
+// InNamespace reports whether the Service's namespace exists (and passes Config.NamespaceSelector).
+func (r *Service) InNamespace() bool { return r.space.live.Load() }
+
+// owns reports whether a is an address of the Service itself.
+func (r *Service) owns(a netip.Addr) bool {
+	if r.Kind != ClusterIP || !a.Is4() {
+		return r.hasIP(a)
+	}
+	b := a.As4()
+	for i := 0; i < len(r.v4); i += 4 {
+		if [4]byte(r.v4[i:]) == b {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *Service) hasIP(a netip.Addr) bool { return slices.Contains(r.ips, a) }
@@ -71,7 +104,7 @@ func (w *Services) Next() *Service {
 		r := w.s.svcTable.get(id)
 		switch {
 		case r == nil || r.Imported:
-		case w.external && r.hasExternalAddr(w.a), !w.external && r.hasIP(w.a):
+		case w.external && r.hasExternalAddr(w.a), !w.external && r.owns(w.a):
 			return r
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/maphash"
+	"math"
 	"net/netip"
 	"slices"
 )
@@ -21,8 +22,16 @@ const (
 // Service is the published record of one Service or ServiceImport: all that its answers are made of, ready to copy. It
 // never changes; its slices refer to it and may be kept.
 type Service struct {
-	Kind      Kind
-	Imported  bool // a ServiceImport
+	// First what every answer needs, in as few cache lines as can be: below saturation each costs more than it holds.
+	Kind     Kind
+	Imported bool   // a ServiceImport
+	odd      bool   // nobody can ask for it: its name or its namespace is not one label in lower case
+	own      uint16 // how many ports it has itself
+	hash     uint32
+	space    *space
+	base     []byte // wire labels of name.namespace.svc
+	v4, v6   []byte // the answers' data: 4 and 16 octets an address, each once; of a Service's own addresses, behind base
+
 	Name      string
 	Namespace string
 
@@ -31,13 +40,9 @@ type Service struct {
 	// External are spec.externalIPs and the load balancer's addresses and names, as text.
 	External []string
 
-	seed  maphash.Seed
-	hash  uint32
-	base  []byte // wire labels of name.namespace.svc
-	ports string // of a ClusterIP Service, see appendPort
-	ips   []netip.Addr
-
-	v4, v6 []byte // the answers' data: 4 and 16 octets an address, each once
+	seed   maphash.Seed
+	ports  string // of a ClusterIP Service, see appendPort
+	ips    []netip.Addr
 	eps    []endpoint
 	groups []group
 	wide   []byte
@@ -212,6 +217,7 @@ func hashLabels(seed maphash.Seed, labels []byte) uint32 {
 func (b *serviceBuilder) build(e *entry) *Service {
 	s := &Service{
 		Kind: e.facts.kind, Imported: e.imported, Name: e.name, Namespace: e.namespace, seed: b.seed, hash: e.hash, base: e.base,
+		odd: e.odd, space: e.space, own: uint16(min((&Match{}).count(e.facts.ports), math.MaxUint16)),
 		Target: e.facts.target, External: e.facts.external, ports: e.facts.ports, ips: e.facts.ips,
 	}
 	b.gather(s, e)
@@ -220,6 +226,7 @@ func (b *serviceBuilder) build(e *entry) *Service {
 		b.packEndpoints(s)
 	} else {
 		s.packOwn()
+		e.base = s.base
 	}
 	s.built = len(s.wide) + len(s.names)
 	return s
@@ -405,18 +412,22 @@ func (b *serviceBuilder) add(a uint32) bool {
 	}
 }
 
-// packOwn writes the Service's own addresses, each once.
+// packOwn writes the Service's own addresses, each once, behind its name: who finds the name has them at hand.
 func (s *Service) packOwn() {
+	b := append(make([]byte, 0, len(s.base)+16*len(s.ips)), s.base...)
+	narrow := len(b)
 	for i, a := range s.ips {
-		if slices.Contains(s.ips[:i], a) {
-			continue
-		}
-		if a.Is6() {
-			x := a.As16()
-			s.v6 = append(s.v6, x[:]...)
-		} else {
+		if a.Is4() && !slices.Contains(s.ips[:i], a) {
 			x := a.As4()
-			s.v4 = append(s.v4, x[:]...)
+			b = append(b, x[:]...)
 		}
 	}
+	wide := len(b)
+	for i, a := range s.ips {
+		if a.Is6() && !slices.Contains(s.ips[:i], a) {
+			x := a.As16()
+			b = append(b, x[:]...)
+		}
+	}
+	s.base, s.v4, s.v6 = b[:narrow:narrow], b[narrow:wide:wide], b[wide:]
 }

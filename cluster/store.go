@@ -21,6 +21,7 @@ type store struct {
 	generation [kindCount]uint32 // of the list being read; objects of an older one are swept at its end
 	fresh      [kindCount]bool   // the list being read replaces what is held, whatever the versions say
 	namespaces map[string]*namespaceEntry
+	spaces     map[string]*space // of namespaces that exist, or that a Service or slice is in
 	services   entries
 	imports    entries
 	slices     map[string]*sliceEntry
@@ -58,6 +59,29 @@ type namespaceEntry struct {
 	id, hash, generation uint32
 }
 
+// space tells Services whether their namespace exists, so that nobody has to look it up beside them.
+type space struct {
+	live  atomic.Bool
+	users int // entries in it; writer only
+}
+
+// spaceOf finds or makes the space of a namespace.
+func (s *store) spaceOf(namespace string) *space {
+	x := s.spaces[namespace]
+	if x == nil {
+		x = new(space)
+		s.spaces[namespace] = x
+	}
+	return x
+}
+
+// vacate forgets a space that nothing needs.
+func (s *store) vacate(namespace string) {
+	if x := s.spaces[namespace]; x.users == 0 && !x.live.Load() {
+		delete(s.spaces, namespace)
+	}
+}
+
 // entries are the Services or the ServiceImports by namespace/name.
 type entries struct {
 	byKey    map[string]*entry
@@ -69,6 +93,8 @@ type entry struct {
 	name, namespace string
 	imported        bool
 	base            []byte // wire labels of name.namespace.svc
+	odd             bool   // as in Service
+	space           *space
 	hash, id        uint32
 	generation      uint32
 	facts           *serviceFacts // nil: there are only slices
@@ -105,16 +131,16 @@ type Pod struct {
 func newStore(p packing, o Observer, now func() time.Time) *store {
 	s := &store{
 		seed: maphash.MakeSeed(), packing: p, observe: o, now: now, kick: make(chan struct{}, 1),
-		namespaces: map[string]*namespaceEntry{}, services: entries{byKey: map[string]*entry{}}, imports: entries{byKey: map[string]*entry{}, imported: true},
+		namespaces: map[string]*namespaceEntry{}, spaces: map[string]*space{}, services: entries{byKey: map[string]*entry{}}, imports: entries{byKey: map[string]*entry{}, imported: true},
 		slices: map[string]*sliceEntry{}, pods: map[string]*podEntry{},
 	}
 	s.record.seed, s.slice.seed = s.seed, s.seed
 	return s
 }
 
-// hashName hashes a namespace and a name; they cannot run into each other, since the first is hashed by itself.
-func (s *store) hashName(namespace, name []byte, imported bool) uint32 {
-	h := maphash.Bytes(s.seed, namespace)*31 + maphash.Bytes(s.seed, name)
+// hashName hashes wire labels: those of a Service and its namespace, with svc behind them, or of a namespace.
+func (s *store) hashName(labels []byte, imported bool) uint32 {
+	h := maphash.Bytes(s.seed, labels)
 	if imported {
 		h++
 	}
@@ -255,10 +281,11 @@ func (s *store) putNamespace(o *object) {
 		return
 	}
 	name := string(o.name)
-	e := &namespaceEntry{id: s.nsTable.take(), hash: s.hashName(o.name, nil, false), generation: s.generation[kindNamespace]}
+	e := &namespaceEntry{id: s.nsTable.take(), hash: s.hashName(o.name, false), generation: s.generation[kindNamespace]}
 	s.nsTable.set(e.id, &name)
 	s.nsTable.insert(e.hash, e.id)
 	s.namespaces[name] = e
+	s.spaceOf(name).live.Store(true)
 	s.changes.Add(1)
 }
 
@@ -270,6 +297,8 @@ func (s *store) dropNamespace(name string) {
 	s.nsTable.remove(e.hash, e.id)
 	s.nsTable.release(e.id)
 	delete(s.namespaces, name)
+	s.spaceOf(name).live.Store(false)
+	s.vacate(name)
 	s.changes.Add(1)
 }
 
@@ -279,14 +308,17 @@ func (s *store) entryOf(m *entries, namespace, name string) *entry {
 	if e := m.byKey[key]; e != nil {
 		return e
 	}
-	hash := s.hashName([]byte(namespace), []byte(name), m.imported)
-	e := &entry{name: name, namespace: namespace, imported: m.imported, hash: hash}
+	e := &entry{name: name, namespace: namespace, imported: m.imported, space: s.spaceOf(namespace)}
+	e.space.users++
 	base, ok := appendLabels(nil, name)
 	if ok {
 		base, ok = appendLabels(base, namespace)
 	}
 	if ok {
-		e.base = append(base, "\x03svc"...)
+		e.base = append(base, labelSvc...)
+		var plain [3 * 64]byte
+		e.odd = string(e.base) != string(appendBase(plain[:0], []byte(name), []byte(namespace)))
+		e.hash = s.hashName(e.base, m.imported)
 	}
 	m.byKey[key] = e
 	return e
@@ -296,6 +328,8 @@ func (s *store) entryOf(m *entries, namespace, name string) *entry {
 func (s *store) forget(m *entries, e *entry) {
 	if e.facts == nil && len(e.slices) == 0 && e.published == nil && e.pending == nil {
 		delete(m.byKey, e.namespace+"/"+e.name)
+		e.space.users--
+		s.vacate(e.namespace)
 	}
 }
 

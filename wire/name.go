@@ -167,15 +167,17 @@ func Equal(a, b Name) bool {
 // for every suffix decision in the program: routing, fallthrough, acl, transfer, cache.
 func (n Name) Under(zone Name) bool {
 	cut := len(n) - len(zone)
-	if len(zone) == 1 { // everything is under the root
+	if len(zone) == 1 || cut < 0 { // everything is under the root
 		return cut >= 0
 	}
-	for i := 0; i <= cut; i += 1 + int(n[i]) {
-		if i == cut {
-			return Equal(n[cut:], zone)
-		}
+	if !Equal(n[cut:], zone) { // before the labels are walked, because most names are not
+		return false
 	}
-	return false
+	i := 0
+	for i < cut {
+		i += 1 + int(n[i])
+	}
+	return i == cut
 }
 
 // Lower appends n in lower case to dst. Length octets are below 64 and so never touched.

@@ -38,26 +38,26 @@ func (k *Kubernetes) find(f *found, name wire.Name, z *zone) {
 		f.exists = true
 		return
 	}
-	if (z.reverse && reverse(name)) || !k.NamespaceExposed(f.q.namespace) {
+	if z.reverse && reverse(name) {
 		return
 	}
 	switch {
+	case f.q.part == partService && len(f.q.service) > 0:
+		k.findService(f, z)
+	case !k.NamespaceExposed(f.q.namespace):
 	case f.q.part == partPod:
 		k.findPod(f)
-	case len(f.q.service) == 0:
-		f.exists = true // the namespace
 	default:
-		k.findService(f, z)
+		f.exists = true // the namespace
 	}
 }
 
 func (k *Kubernetes) findService(f *found, z *zone) {
-	s := k.cluster.Service
-	if z.imported {
-		s = k.cluster.Import
+	r := k.cluster.ByBase(f.q.base, z.imported)
+	if r == nil || !r.InNamespace() || !k.configured(f.q.namespace) {
+		return
 	}
-	r := s(f.q.namespace, f.q.service)
-	if r == nil || (k.cfg.IgnoreEmpty && r.Kind == cluster.ClusterIP && r.Ready() == 0) {
+	if k.cfg.IgnoreEmpty && r.Kind == cluster.ClusterIP && r.Ready() == 0 {
 		return
 	}
 	if r.Kind == cluster.ExternalName && r.Target == nil {

@@ -18,6 +18,7 @@
 package kubernetes
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"time"
 
@@ -62,6 +63,7 @@ type zone struct {
 	imported bool      // for ServiceImports
 	reverse  bool      // names in it may be those of addresses
 	ns       wire.Name // ns.dns in front of it; nil for the root
+	soa      []byte    // the data of its SOA but for the serial
 }
 
 // Kubernetes is the directive's handler.
@@ -210,18 +212,37 @@ var (
 	labelsHostmaster = []byte("\x0ahostmaster")
 )
 
-func (k *Kubernetes) appendSOA(q *chain.Query, z *zone, s wire.Section) {
-	name := spelled(q, z)
-	var mname, rname [wire.MaxName + 16]byte
-	soa := k.soa(z, append(append(mname[:0], labelsNS...), name...), append(append(rname[:0], labelsHostmaster...), name...))
-	q.Reply.AppendSOA(s, name, min(k.cfg.TTL, maxSOATTL), &soa)
+// prepareSOA makes the data that all SOA records of a zone share.
+func (k *Kubernetes) prepareSOA(z *zone) {
+	soa := wire.SOA{Refresh: 7200, Retry: 1800, Expire: 86400, Minimum: k.cfg.TTL}
+	soa.MName = append(append(wire.Name(nil), labelsNS...), z.name...)
+	soa.RName = append(append(wire.Name(nil), labelsHostmaster...), z.name...)
+	z.soa = soa.AppendData(nil)
 }
 
-// soa is the zone's SOA; its serial is the time of the last change.
-func (k *Kubernetes) soa(z *zone, mname, rname wire.Name) wire.SOA {
-	serial := k.cluster.Serial()
-	if z.imported {
-		serial = k.cluster.ImportSerial()
+// appendSOA appends the zone's SOA in the question's spelling.
+func (k *Kubernetes) appendSOA(q *chain.Query, z *zone, s wire.Section) {
+	name := spelled(q, z)
+	q.Reply.Append(s, name, wire.TypeSOA, wire.ClassIN, min(k.cfg.TTL, maxSOATTL), z.soa)
+	b := q.Reply.Bytes()
+	k.completeSOA(b[len(b)-len(z.soa):], z, name)
+}
+
+// completeSOA writes what of a copy of z.soa is not always the same: the serial, which is the time of the last change,
+// and the zone's name in another spelling.
+func (k *Kubernetes) completeSOA(data []byte, z *zone, name wire.Name) {
+	numbers := len(data) - 20 // serial, refresh, retry, expire, minimum
+	binary.BigEndian.PutUint32(data[numbers:], k.serial(z))
+	if string(name) != string(z.name) {
+		copy(data[len(labelsNS):], name)
+		copy(data[numbers-len(name):], name)
 	}
-	return wire.SOA{MName: mname, RName: rname, Serial: serial, Refresh: 7200, Retry: 1800, Expire: 86400, Minimum: k.cfg.TTL}
+}
+
+// serial is that of a zone's SOA.
+func (k *Kubernetes) serial(z *zone) uint32 {
+	if z.imported {
+		return k.cluster.ImportSerial()
+	}
+	return k.cluster.Serial()
 }

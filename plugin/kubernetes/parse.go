@@ -19,11 +19,10 @@ type question struct {
 	part      part
 	namespace []byte
 	service   []byte        // a Service's name or a pod's label; empty for the namespace itself
+	base      []byte        // the wire labels from there to svc or pod
 	match     cluster.Match // which of the Service's records
 	zoneText  [wire.MaxName]byte
 }
-
-const maxLabels = 128
 
 // Labels of the zonal form: TOPOLOGY-ZONE.pin._zone.SERVICE.NAMESPACE.svc.ZONE.
 const (
@@ -44,68 +43,70 @@ const (
 // False means that no such name can exist.
 func (p *question) parse(name wire.Name, z *zone, zonal bool) bool {
 	p.part, p.namespace, p.service, p.match = partNone, nil, nil, cluster.Match{}
-	var at [maxLabels]uint8
-	n := 0
-	for off := 0; off < len(name)-len(z.name); off += 1 + int(name[off]) {
-		at[n] = uint8(off)
+	n, end := 0, len(name)-len(z.name)
+	var service, namespace, what int // where the last three labels begin
+	for off := 0; off < end; off += 1 + int(name[off]) {
+		service, namespace, what = namespace, what, off
 		n++
 	}
 	if n == 0 {
 		return true
 	}
-	label := func(i int) []byte { return name[at[i]+1 : int(at[i])+1+int(name[at[i]])] }
-	what := partNone
-	switch string(label(n - 1)) {
+	part := partNone
+	switch string(name[what+1 : end]) {
 	case "svc":
-		what = partService
+		part = partService
 	case "pod":
-		what = partPod
+		part = partPod
 	default:
 		return false
 	}
 	if n == 1 {
 		return true
 	}
-	p.part, p.namespace = what, label(n-2)
+	p.part, p.namespace = part, name[namespace+1:what]
 	if n == 2 {
 		return true
 	}
-	p.service = label(n - 3)
-	switch left := n - 3; {
-	case left == 0:
-	case left == 1:
-		p.match.Endpoint = name[:at[1]]
-	case left == 2 && z.imported && label(0)[0] != '_' && label(1)[0] != '_':
-		p.match.Endpoint = name[:at[2]]
-	case left == 2:
-		p.match.Port, p.match.Protocol = plain(label(0)), plain(label(1))
+	p.service, p.base = name[service+1:namespace], name[service:end]
+	left := name[:service]
+	switch n - 3 {
+	case 0:
+	case 1:
+		p.match.Endpoint = left
+	case 2:
+		first := 1 + int(left[0])
+		if z.imported && left[1] != '_' && left[first+1] != '_' {
+			p.match.Endpoint = left
+		} else {
+			p.match.Port, p.match.Protocol = plain(left[1:first]), plain(left[first+1:])
+		}
 	default:
-		return p.parseZonal(left, label, zonal && !z.imported)
+		return zonal && !z.imported && p.part == partService && p.parseZonal(left)
 	}
 	return true
 }
 
 // parseZonal reads the topology zone: every label left of the directive, since values of zone labels may have dots.
-func (p *question) parseZonal(left int, label func(int) []byte, allowed bool) bool {
-	if !allowed || p.part != partService || string(label(left-1)) != labelZone {
-		return false
-	}
-	switch string(label(left - 2)) {
-	case labelPin:
-	case labelPrefer:
-		p.match.Prefer = true
-	default:
-		return false
-	}
+func (p *question) parseZonal(left []byte) bool {
 	text := p.zoneText[:0]
-	for i := range left - 2 {
-		if i > 0 {
-			text = append(text, '.')
+	for {
+		label := left[1 : 1+left[0]]
+		left = left[1+len(label):]
+		switch string(left) {
+		case "\x03" + labelPin + "\x05" + labelZone:
+		case "\x06" + labelPrefer + "\x05" + labelZone:
+			p.match.Prefer = true
+		default:
+			if len(left) == 0 {
+				return false
+			}
+			text = append(append(text, label...), '.')
+			continue
 		}
-		text = append(text, label(i)...)
+		p.match.Zone = append(text, label...)
+		return true
 	}
-	p.match.Zone = text
-	return true
 }
 
 // plain takes one underscore off the front of a label.

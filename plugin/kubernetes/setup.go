@@ -122,6 +122,7 @@ func newHandler(cfg Config, pos corefile.Pos) (*Kubernetes, error) {
 		if k.primary == nil && !reverse(name) {
 			k.primary = name
 		}
+		k.prepareSOA(&z)
 		k.zones = append(k.zones, z)
 	}
 	if k.primary == nil {

@@ -22,13 +22,12 @@ func (k *Kubernetes) Transfer(name wire.Name, serial uint32) (iter.Seq[chain.RR]
 	if z == nil {
 		return nil, chain.ErrNotAuthoritative
 	}
-	mname := append(append(wire.Name(nil), labelsNS...), name...)
-	rname := append(append(wire.Name(nil), labelsHostmaster...), name...)
-	soa := k.soa(z, mname, rname)
+	soa := append([]byte(nil), z.soa...)
+	k.completeSOA(soa, z, name)
 	first := chain.RR{
-		Owner: append(wire.Name(nil), name...), Type: wire.TypeSOA, Class: wire.ClassIN, TTL: min(k.cfg.TTL, maxSOATTL), Data: soa.AppendData(nil),
+		Owner: append(wire.Name(nil), name...), Type: wire.TypeSOA, Class: wire.ClassIN, TTL: min(k.cfg.TTL, maxSOATTL), Data: soa,
 	}
-	if serial != 0 && serial == soa.Serial {
+	if serial != 0 && serial == k.serial(z) {
 		return func(yield func(chain.RR) bool) { yield(first) }, nil
 	}
 	return func(yield func(chain.RR) bool) {
