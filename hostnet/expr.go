@@ -1,0 +1,132 @@
+package hostnet
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The few expressions that our rules are made of. A rule goes on to its next expression only while each one holds. Loaded
+// values stand in registers of four octets: a is the first; a concatenation fills those after it.
+const (
+	a          = unix.NFT_REG32_00
+	tcpFlags   = 13 // octet of the TCP header
+	tcpSyn     = 0x02
+	tcpAck     = 0x10
+	sourcePort = 0 // octets of the UDP and TCP header
+	targetPort = 2
+	protoUDP   = unix.IPPROTO_UDP
+	protoTCP   = unix.IPPROTO_TCP
+)
+
+// family is what differs between IPv4 and IPv6 in a rule.
+type family struct {
+	suffix         string // of names of sets
+	proto          byte   // NFPROTO_*
+	source, target uint32 // where the IP header has its addresses
+	size           uint32 // octets of an address
+	key            uint32 // how the nft program prints an address
+}
+
+func (f family) words() uint32 { return f.size / 4 }
+
+// inetService is how the nft program prints a port; a concatenation has six bits for each of its parts.
+const (
+	inetService = 13
+	typeBits    = 6
+)
+
+func bothFamilies() [2]family {
+	return [2]family{{"4", unix.NFPROTO_IPV4, 12, 16, 4, 7}, {"6", unix.NFPROTO_IPV6, 8, 24, 16, 8}}
+}
+
+func expr(name string, parts ...[]byte) []byte {
+	return nest(unix.NFTA_LIST_ELEM, str(unix.NFTA_EXPR_NAME, name), nest(unix.NFTA_EXPR_DATA, parts...))
+}
+
+func meta(key uint32) []byte {
+	return expr("meta", attr(unix.NFTA_META_DREG, be32(a)), attr(unix.NFTA_META_KEY, be32(key)))
+}
+
+func payload(base, offset, length, register uint32) []byte {
+	return expr("payload", attr(unix.NFTA_PAYLOAD_DREG, be32(register)), attr(unix.NFTA_PAYLOAD_BASE, be32(base)),
+		attr(unix.NFTA_PAYLOAD_OFFSET, be32(offset)), attr(unix.NFTA_PAYLOAD_LEN, be32(length)))
+}
+
+func compare(op uint32, value []byte) []byte {
+	return expr("cmp", attr(unix.NFTA_CMP_SREG, be32(a)), attr(unix.NFTA_CMP_OP, be32(op)),
+		nest(unix.NFTA_CMP_DATA, attr(unix.NFTA_DATA_VALUE, value)))
+}
+
+func equals(value ...byte) []byte { return compare(unix.NFT_CMP_EQ, value) }
+
+func masked(mask ...byte) []byte {
+	return expr("bitwise", attr(unix.NFTA_BITWISE_SREG, be32(a)), attr(unix.NFTA_BITWISE_DREG, be32(a)), attr(unix.NFTA_BITWISE_LEN, be32(uint32(len(mask)))),
+		nest(unix.NFTA_BITWISE_MASK, attr(unix.NFTA_DATA_VALUE, mask)), nest(unix.NFTA_BITWISE_XOR, attr(unix.NFTA_DATA_VALUE, make([]byte, len(mask)))))
+}
+
+func in(set string) []byte {
+	return expr("lookup", attr(unix.NFTA_LOOKUP_SET, append([]byte(set), 0)), attr(unix.NFTA_LOOKUP_SREG, be32(a)))
+}
+
+// update puts what is in the registers into the set, or begins its lifetime anew.
+func update(set string, lifetime time.Duration) []byte {
+	return expr("dynset", str(unix.NFTA_DYNSET_SET_NAME, set), attr(unix.NFTA_DYNSET_OP, be32(unix.NFT_DYNSET_OP_UPDATE)),
+		attr(unix.NFTA_DYNSET_SREG_KEY, be32(a)), attr(unix.NFTA_DYNSET_TIMEOUT, be64(uint64(lifetime.Milliseconds()))))
+}
+
+func notrack() []byte { return expr("notrack") }
+
+func verdict(code int32, chain string) []byte {
+	parts := [][]byte{attr(unix.NFTA_VERDICT_CODE, be32(uint32(code)))}
+	if chain != "" {
+		parts = append(parts, str(unix.NFTA_VERDICT_CHAIN, chain))
+	}
+	return expr("immediate", attr(unix.NFTA_IMMEDIATE_DREG, be32(unix.NFT_REG_VERDICT)),
+		nest(unix.NFTA_IMMEDIATE_DATA, nest(unix.NFTA_DATA_VERDICT, parts...)))
+}
+
+func jump(chain string) []byte { return verdict(unix.NFT_JUMP, chain) }
+
+func accept() []byte { return verdict(nfAccept, "") }
+
+// oneIn holds for one packet in n, by chance.
+func oneIn(n uint32) [][]byte {
+	return [][]byte{expr("numgen", attr(unix.NFTA_NG_DREG, be32(a)), attr(unix.NFTA_NG_MODULUS, be32(n)), attr(unix.NFTA_NG_TYPE, be32(unix.NFT_NG_RANDOM))),
+		compare(unix.NFT_CMP_EQ, native32(0))}
+}
+
+// dnat sends a new connection to another address, at the port that it asked for.
+func dnat(f family, to []byte) [][]byte {
+	return [][]byte{
+		expr("immediate", attr(unix.NFTA_IMMEDIATE_DREG, be32(a)), nest(unix.NFTA_IMMEDIATE_DATA, attr(unix.NFTA_DATA_VALUE, to))),
+		expr("nat", attr(unix.NFTA_NAT_TYPE, be32(unix.NFT_NAT_DNAT)), attr(unix.NFTA_NAT_FAMILY, be32(uint32(f.proto))), attr(unix.NFTA_NAT_REG_ADDR_MIN, be32(a))),
+	}
+}
+
+func masquerade() []byte { return expr("masq") }
+
+// The matches, each a load and a comparison.
+
+func isFamily(f family) [][]byte { return [][]byte{meta(unix.NFT_META_NFPROTO), equals(f.proto)} }
+
+func isPort(proto byte, which uint32, port uint16) [][]byte {
+	return [][]byte{meta(unix.NFT_META_L4PROTO), equals(proto), payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, which, 2, a), equals(be16(port)...)}
+}
+
+func addressIn(f family, where uint32, set string) [][]byte {
+	return [][]byte{payload(unix.NFT_PAYLOAD_NETWORK_HEADER, where, f.size, a), in(set)}
+}
+
+func addressIs(f family, where uint32, ip []byte) [][]byte {
+	return [][]byte{payload(unix.NFT_PAYLOAD_NETWORK_HEADER, where, f.size, a), equals(ip...)}
+}
+
+// connection loads the client's address, its port and the server's address, from a packet of either.
+func connection(f family, client, port, server uint32) [][]byte {
+	return [][]byte{
+		payload(unix.NFT_PAYLOAD_NETWORK_HEADER, client, f.size, a),
+		payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, port, 2, a+f.words()),
+		payload(unix.NFT_PAYLOAD_NETWORK_HEADER, server, f.size, a+f.words()+1),
+	}
+}
