@@ -71,3 +71,14 @@ func BenchmarkLookup(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkSliceSame applies a slice that is as it was: what a complete list brings that is read again.
+func BenchmarkSliceSame(b *testing.B) {
+	c, _ := filled(500)
+	var x object
+	slicesOf(&x, 0, 100)
+	b.ReportAllocs()
+	for b.Loop() {
+		c.store.upsert(&x)
+	}
+}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// kind is one of the five Kubernetes resources that are read.
+// kind is one of the five Kubernetes resources that are read, of pods in two ways.
 type kind uint8
 
 const (
@@ -15,11 +15,12 @@ const (
 	kindSlice
 	kindPod
 	kindImport
+	kindNodePod // a pod, with what NodePods needs of it
 	kindCount
 )
 
 func (k kind) String() string {
-	return [...]string{"namespaces", "services", "endpointslices", "pods", "serviceimports"}[k]
+	return [...]string{"namespaces", "services", "endpointslices", "pods", "serviceimports", "pods"}[k]
 }
 
 // Labels and annotations that are looked at (Kubernetes API reference; KEP-1645 for the multicluster ones).
@@ -66,6 +67,7 @@ type object struct {
 
 	podIP []byte
 	phase []byte
+	node  nodePodFields
 }
 
 func (o *object) reset(k kind) {
@@ -87,6 +89,10 @@ func (o *object) label(key string) []byte {
 
 // key is the object's key in the store's maps.
 func (o *object) key() string { return string(o.namespace) + "/" + string(o.name) }
+
+func (o *object) appendKey(dst []byte) []byte {
+	return append(append(append(dst, o.namespace...), '/'), o.name...)
+}
 
 // Has and Get make an object's labels usable by a label selector (labels.Labels).
 

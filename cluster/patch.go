@@ -74,17 +74,17 @@ func (p *pending) edit(e *entry, of *sliceEntry, old, now *Slice) {
 
 // cut is a place in the endpoints of a record where one is taken out or, in front of it, put in.
 type cut struct {
-	at  int
-	out bool
-	ep  endpoint
+	at   int
+	out  bool
+	ep   endpoint
+	addr netip.Addr // of ep
 }
 
 // patch makes a record of the published one and the slices that changed since: it costs little more than the copy, while
-// building looks at each endpoint several times. Nil means that the record has to be built. Of a Headless Service it
-// patches only what serves each address once, so that it need not search for repetitions.
+// building looks at each endpoint several times. Nil means that the record has to be built.
 func (s *store) patch(e *entry, p *pending) *Service {
 	old := e.published
-	if old == nil || p.rebuild || e.imported || !old.distinct() || len(old.wide)+len(old.names) > 2*old.built+patchSlack {
+	if old == nil || p.rebuild || e.imported || len(old.wide)+len(old.names) > 2*old.built+patchSlack {
 		return nil
 	}
 	b, r := &s.record, new(Service)
@@ -95,9 +95,7 @@ func (s *store) patch(e *entry, p *pending) *Service {
 		if !b.takeOut(r, d.old, d.now) {
 			return nil
 		}
-		if !b.putIn(r, d.now, d.old, func(a netip.Addr) bool { return r.Kind != Headless || s.serves(e, a) == 1 }) {
-			return nil
-		}
+		b.putIn(r, d.now, d.old)
 	}
 	if slices.ContainsFunc(r.groups, func(g group) bool { return g.count == 0 }) {
 		return nil // who asks for the whole must not be told of ports that nobody has
@@ -105,12 +103,24 @@ func (s *store) patch(e *entry, p *pending) *Service {
 	if !b.splice(r) {
 		return nil
 	}
+	switch {
+	case r.Kind != Headless:
+	case len(old.v4)/4+len(old.v6)/16 == len(old.eps) && s.once(e, b.cuts):
+		r.packDistinct()
+	default:
+		b.packEndpoints(r)
+	}
 	return r
 }
 
-// distinct reports whether the answers are made without leaving repeated addresses out.
-func (s *Service) distinct() bool {
-	return s.Kind != Headless || len(s.v4)/4+len(s.v6)/16 == len(s.eps)
+// once reports whether no slice of a Service has an address a second time that is to be put in.
+func (s *store) once(e *entry, cuts []cut) bool {
+	for i := range cuts {
+		if !cuts[i].out && s.serves(e, cuts[i].addr) > 1 {
+			return false
+		}
+	}
+	return true
 }
 
 // serves counts how often the slices of a Service have an address.
@@ -187,29 +197,26 @@ func (s *Service) first(h uint32) int {
 	return sort.Search(len(s.eps), func(i int) bool { return s.eps[i].hash >= h })
 }
 
-// putIn notes the endpoints that a slice has and did not have; false when one has an address that is served twice.
-func (b *serviceBuilder) putIn(r *Service, is, was *Slice, once func(netip.Addr) bool) bool {
+// putIn notes the endpoints that a slice has and did not have.
+func (b *serviceBuilder) putIn(r *Service, is, was *Slice) {
 	if is == nil || len(is.addrs) == 0 {
-		return true
+		return
 	}
 	g := r.groupOf(is.ports)
-	return is.differs(was, func(i int) bool {
-		if !once(is.address(i)) {
-			return false
-		}
+	is.differs(was, func(i int) bool {
 		r.groups[g].count++
 		ep := r.encode(is, i, g, is.labels(i), is.addrs[i].hash)
 		at := r.first(ep.hash)
 		for at < len(r.eps) && r.eps[at].hash == ep.hash && r.compareEndpoints(&r.eps[at], &ep) < 0 {
 			at++
 		}
-		b.cuts = append(b.cuts, cut{at: at, ep: ep})
+		b.cuts = append(b.cuts, cut{at: at, ep: ep, addr: is.address(i)})
 		return true
 	})
 }
 
-// splice makes the endpoints of a record, and the answers of a Headless Service, of those that it has and the cuts. False
-// means that one endpoint was to be taken out twice: another that is the same was meant.
+// splice makes the endpoints of a record of those that it has and the cuts. False means that one endpoint was to be taken
+// out twice: another that is the same was meant.
 func (b *serviceBuilder) splice(r *Service) bool {
 	slices.SortFunc(b.cuts, func(x, y cut) int {
 		switch {
@@ -238,9 +245,6 @@ func (b *serviceBuilder) splice(r *Service) bool {
 		}
 	}
 	r.eps = append(r.eps, old[at:]...)
-	if r.Kind == Headless {
-		r.packDistinct()
-	}
 	return true
 }
 
@@ -253,10 +257,7 @@ func rank(c cut) int {
 
 // packDistinct writes the addresses of endpoints of which no two have the same.
 func (s *Service) packDistinct() {
-	wide := 0
-	for i := range s.eps {
-		wide += int(s.eps[i].group >> 15)
-	}
+	wide := s.countWide()
 	v4, v6 := make([]byte, 0, 4*(len(s.eps)-wide)), make([]byte, 0, 16*wide)
 	for i := range s.eps {
 		if e := &s.eps[i]; e.group&groupV6 == 0 {

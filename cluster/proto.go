@@ -31,6 +31,17 @@ func (f *fields) next() bool {
 	if len(f.rest) == 0 || f.err != nil {
 		return false
 	}
+	// Nearly every field has a small number and a short text.
+	if b := f.rest; len(b) >= 2 && b[0] < 0x80 && b[0]&7 == wireBytes && b[0] >= 8 && b[1] < 0x80 && int(b[1]) <= len(b)-2 {
+		size := 2 + int(b[1])
+		f.num, f.data, f.n, f.rest = int(b[0]>>3), b[2:size:size], 0, b[size:]
+		return true
+	}
+	return f.nextLong()
+}
+
+// nextLong is next for any field.
+func (f *fields) nextLong() bool {
 	tag, n := binary.Uvarint(f.rest)
 	if n <= 0 || tag>>3 == 0 || tag>>3 > 1<<29 {
 		f.err = errProto

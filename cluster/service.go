@@ -359,9 +359,18 @@ func sortByHash(keys, other []uint64) (sorted, spare []uint64) {
 	return keys, other
 }
 
+// countWide counts the endpoints with an IPv6 address.
+func (s *Service) countWide() (n int) {
+	for i := range s.eps {
+		n += int(s.eps[i].group >> 15)
+	}
+	return n
+}
+
 // packEndpoints writes the addresses of all endpoints, each once.
 func (b *serviceBuilder) packEndpoints(s *Service) {
-	wide := len(s.wide) / 16
+	s.v4, s.v6 = nil, nil
+	wide := s.countWide()
 	if narrow := len(s.eps) - wide; narrow > 0 {
 		s.v4 = make([]byte, 0, 4*narrow)
 		b.clearSet(narrow)

@@ -141,8 +141,8 @@ func (s *Slice) equal(o *Slice) bool {
 // sliceBuilder packs slices; its buffers are used again.
 type sliceBuilder struct {
 	seed   maphash.Seed
+	built  Slice
 	found  []foundAddr
-	buf    []byte
 	ports  []byte
 	labels []byte
 }
@@ -160,52 +160,46 @@ type packing struct {
 	podLabels bool // labels of pods are kept
 }
 
-// build packs o. Addresses of type FQDN are left out: they are names, which no address record can be made of. What was
-// hashed for the slice as it was before, nil when it is new, is not hashed again.
+// build packs o into a slice that is valid until the next one. Addresses of type FQDN are left out: they are names, which
+// no address record can be made of. What is as it was before, when there was a slice, is taken from there.
 func (b *sliceBuilder) build(o *object, opt packing, before *Slice) *Slice {
-	s := &Slice{
-		Service:   intern(o.label(labelServiceName)),
-		Namespace: intern(o.namespace),
-		imported:  intern(o.label(labelMultiService)),
-		ports:     b.portText(o),
+	if before == nil {
+		before = &Slice{}
+	}
+	s := &b.built
+	*s = Slice{
+		Service:   keep(before.Service, o.label(labelServiceName)),
+		Namespace: keep(before.Namespace, o.namespace),
+		imported:  keep(before.imported, o.label(labelMultiService)),
+		ports:     keep(before.ports, b.portText(o)),
+		addrs:     s.addrs[:0], wide: s.wide[:0], names: s.names[:0],
 	}
 	if s.imported != "" {
-		s.cluster = intern(o.label(labelSourceCluster))
+		s.cluster = keep(before.cluster, o.label(labelSourceCluster))
 	}
 	b.collect(o, opt)
 	byAddr := func(x, y foundAddr) int { return x.addr.Compare(y.addr) }
 	if !slices.IsSortedFunc(b.found, byAddr) {
 		slices.SortStableFunc(b.found, byAddr)
 	}
-	s.addrs = make([]packed, len(b.found))
-	names, wide := b.buf[:0], 0
-	for i, f := range b.found {
-		p := &s.addrs[i]
+	for _, f := range b.found {
+		p := packed{}
 		if f.labels != nil {
-			p.name = uint32(len(names)) + 1
-			names = append(append(names, byte(len(f.labels))), f.labels...)
+			p.name = uint32(len(s.names)) + 1
+			s.names = append(append(s.names, byte(len(f.labels))), f.labels...)
 		}
 		if len(f.zone) > 0 {
 			p.zone = s.zoneNumber(f.zone)
 		}
 		if p.v6 = f.addr.Is6(); p.v6 {
-			p.addr = uint32(wide)
-			wide++
+			p.addr = uint32(len(s.wide) / 16)
+			a := f.addr.As16()
+			s.wide = append(s.wide, a[:]...)
 		} else {
 			a := f.addr.As4()
 			p.addr = binary.BigEndian.Uint32(a[:])
 		}
-	}
-	b.buf = names
-	s.names = bytes.Clone(names)
-	if wide > 0 {
-		s.wide = make([]byte, 0, 16*wide)
-		for _, f := range b.found {
-			if f.addr.Is6() {
-				a := f.addr.As16()
-				s.wide = append(s.wide, a[:]...)
-			}
-		}
+		s.addrs = append(s.addrs, p)
 	}
 	clear(b.found)
 	b.hash(s, before)
@@ -216,10 +210,10 @@ func (b *sliceBuilder) build(o *object, opt packing, before *Slice) *Slice {
 func (b *sliceBuilder) hash(s, before *Slice) {
 	j := 0
 	for i := range s.addrs {
-		for before != nil && j < len(before.addrs) && before.compare(j, s, i) < 0 {
+		for j < len(before.addrs) && before.compare(j, s, i) < 0 {
 			j++
 		}
-		if before != nil && j < len(before.addrs) && before.compare(j, s, i) == 0 && bytes.Equal(before.labels(j), s.labels(i)) {
+		if j < len(before.addrs) && before.compare(j, s, i) == 0 && bytes.Equal(before.labels(j), s.labels(i)) {
 			s.addrs[i].hash = before.addrs[j].hash
 			continue
 		}
@@ -260,7 +254,7 @@ func (b *sliceBuilder) collect(o *object, opt packing) {
 	}
 }
 
-func (b *sliceBuilder) portText(o *object) string {
+func (b *sliceBuilder) portText(o *object) []byte {
 	b.ports = b.ports[:0]
 	for _, p := range o.ports {
 		b.ports = appendPort(b.ports, p.name, p.protocol, p.port)
@@ -268,7 +262,32 @@ func (b *sliceBuilder) portText(o *object) string {
 	if len(o.ports) == 0 {
 		b.ports = appendPort(b.ports, nil, nil, noPort)
 	}
-	return intern(b.ports)
+	return b.ports
+}
+
+// clone gives a slice that stays.
+func (s *Slice) clone() *Slice {
+	c := *s
+	c.addrs, c.wide, c.names = tight(s.addrs), tight(s.wide), tight(s.names)
+	return &c
+}
+
+// tight copies a list into one that has no room to spare.
+func tight[T any](list []T) []T {
+	if len(list) == 0 {
+		return nil
+	}
+	c := make([]T, len(list))
+	copy(c, list)
+	return c
+}
+
+// keep gives have when it is the text that b spells: most objects that are read are as they were.
+func keep(have string, b []byte) string {
+	if have == string(b) {
+		return have
+	}
+	return intern(b)
 }
 
 func (s *Slice) zoneNumber(zone []byte) uint16 {

@@ -31,6 +31,7 @@ type store struct {
 	spare      *pending // to be used again
 	record     serviceBuilder
 	slice      sliceBuilder
+	key        []byte    // of the object that is being applied
 	arrived    time.Time // when the object that is being applied was read; zero when that is not to be measured
 	live       bool      // what is held counts as everything, so changes are published at once
 	news       bool      // everything has been read from the API server: slices tell of changes, no longer of what was before
@@ -334,7 +335,11 @@ func (s *store) forget(m *entries, e *entry) {
 }
 
 func (s *store) putService(m *entries, o *object) {
-	e := s.entryOf(m, intern(o.namespace), intern(o.name))
+	s.key = o.appendKey(s.key[:0])
+	e := m.byKey[string(s.key)]
+	if e == nil {
+		e = s.entryOf(m, intern(o.namespace), intern(o.name))
+	}
 	e.generation = s.generation[o.kind]
 	f := newServiceFacts(o)
 	if e.facts != nil {
@@ -368,8 +373,8 @@ func (s *store) dropService(m *entries, key string) {
 }
 
 func (s *store) putSlice(o *object) {
-	key := o.key()
-	e := s.slices[key]
+	s.key = o.appendKey(s.key[:0])
+	e := s.slices[string(s.key)]
 	if e != nil {
 		e.generation = s.generation[kindSlice]
 		if s.older(o, e.version) {
@@ -385,9 +390,10 @@ func (s *store) putSlice(o *object) {
 		e.version = o.version
 		return
 	}
+	f = f.clone()
 	if e == nil {
 		e = &sliceEntry{id: s.sliceTab.take(), generation: s.generation[kindSlice]}
-		s.slices[key] = e
+		s.slices[string(s.key)] = e
 	}
 	e.version, e.facts = o.version, f
 	s.publishSlice(e, old)
