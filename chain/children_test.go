@@ -257,3 +257,34 @@ func TestMemoryOfABurstIsGivenBack(t *testing.T) {
 		t.Errorf("%d queries, %d buffers, %d of them large", len(b.free), len(b.buffers), large)
 	}
 }
+
+func TestAskForIsLeftByATimer(t *testing.T) {
+	p := newParker(func(q *Query, _ Event) Outcome { return answer(q) })
+	var timer Ticket
+	var woken []EventKind
+	a := &full{
+		serve: func(q *Query) Outcome {
+			if q.Own() {
+				return Next
+			}
+			timer, _ = q.Park()
+			q.AskFor(timer, wire.MustName("slow."), wire.TypeAAAA)
+			return Parked
+		},
+		resume: func(q *Query, ev Event) Outcome {
+			woken = append(woken, ev.Kind)
+			return answer(q)
+		},
+	}
+	b := newBench(t, a, p)
+	b.ask("a.")
+	timer.Resume(Event{Kind: EventTimer})
+	if len(b.ends) != 1 || len(woken) != 1 || woken[0] != EventTimer {
+		t.Fatalf("ends %v, woken by %v", b.ends, woken)
+	}
+	p.tickets[0].Resume(Event{Kind: EventReply})
+	b.ended(Answered)
+	if len(woken) != 1 {
+		t.Errorf("a child that nobody waits for woke its parent: %v", woken)
+	}
+}

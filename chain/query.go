@@ -219,6 +219,14 @@ func (q *Query) Ask(name wire.Name, t wire.Type) Outcome {
 	if !ok {
 		return Failed
 	}
+	q.AskFor(ticket, name, t)
+	return Parked
+}
+
+// AskFor is Ask for a handler that took the ticket itself, because something else may use it first: a timer, for one. The
+// handler then returns Parked; the question goes on to its end, heard or not. It must not be called on a query that is one
+// of Ask's already, as deep as that may go.
+func (q *Query) AskFor(ticket Ticket, name wire.Name, t wire.Type) {
 	child := q.w.Get()
 	child.Request.CopyFrom(&q.Request)
 	child.ChangeQuestion(name, t)
@@ -226,7 +234,6 @@ func (q *Query) Ask(name wire.Name, t wire.Type) Outcome {
 	child.router, child.depth, child.walks = q.router, q.depth+1, q.walks
 	child.parent, child.sink = ticket, q.w
 	q.w.pending = append(q.w.pending, child)
-	return Parked
 }
 
 // Spawn makes a walk of its own from the handler below the one that has the query, for nobody: prefetch, stale refresh.
