@@ -73,9 +73,10 @@ type Cluster struct {
 	cfg     Config
 	log     *slog.Logger
 	store   *store
-	client  *client           // nil with manifests
-	readers []*reader         // none with manifests
-	loaded  [sha256.Size]byte // of the manifests that the store holds; the reader's once Run runs
+	client  *client                      // nil with manifests
+	readers []*reader                    // none with manifests
+	loaded  [sha256.Size]byte            // of the manifests that the store holds; the reader's once Run runs
+	take    func(set *manifestSet) error // takes the manifests' objects in: install
 
 	synced atomic.Bool
 	sync   chan struct{} // closed with synced
@@ -94,6 +95,7 @@ func Open(cfg Config) (*Cluster, error) {
 	}
 	p := packing{podNames: cfg.PodNames, zones: cfg.Zones, podLabels: cfg.PodLabels}
 	c := &Cluster{cfg: cfg, log: cfg.Log, store: newStore(p, cfg.Observe, cfg.Wall), sync: make(chan struct{})}
+	c.take = c.install
 	if err := checkSelectors(cfg); err != nil {
 		return nil, err
 	}

@@ -136,7 +136,7 @@ func (c *Cluster) loadManifests(last [sha256.Size]byte) (sum [sha256.Size]byte, 
 	if sum == last {
 		return sum, nil
 	}
-	if err := c.install(&set); err != nil {
+	if err := c.take(&set); err != nil {
 		return last, err
 	}
 	c.log.Info("manifests read", "path", c.cfg.Manifests, "files", len(files), "objects", len(set.objects))
@@ -149,6 +149,7 @@ type manifestSet struct{ objects []manifest }
 type manifest struct {
 	kind kind
 	json *jsonObject
+	raw  []byte // of pods, which are read in more than one way
 }
 
 // read takes one file: YAML or JSON, several documents, lists.
@@ -262,7 +263,11 @@ func (m *manifestSet) one(b []byte, of string) error {
 	if j.Metadata.Namespace == "" && k != kindNamespace {
 		j.Metadata.Namespace = "default" // as kubectl apply would
 	}
-	m.objects = append(m.objects, manifest{k, j})
+	o := manifest{kind: k, json: j}
+	if k == kindPod {
+		o.raw = b
+	}
+	m.objects = append(m.objects, o)
 	return nil
 }
 

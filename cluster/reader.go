@@ -40,6 +40,9 @@ const (
 type reader struct {
 	c       *Cluster
 	res     resource
+	into    sink
+	proto   func(o *object, b []byte) error // decodes one object
+	json    func(o *object, b []byte) error
 	obj     object
 	frame   []byte
 	arrived time.Time // when the connection last gave something
@@ -58,12 +61,24 @@ type reader struct {
 	relists   atomic.Uint64
 	restarts  atomic.Uint64
 	forbidden atomic.Uint64
+	away      atomic.Int64     // Unix nanoseconds at which the last connection ended; 0 while there is one
+	refused   func(e *refusal) // told when the API server forbids; nil for nobody
+}
+
+// sink is what a reader keeps equal to its resource: the store.
+type sink interface {
+	// begin opens a complete list; a fresh one replaces what is held, whatever the versions say.
+	begin(k kind, fresh bool)
+	// end closes it: what it did not name is gone.
+	end(k kind)
+	upsert(o *object)
+	remove(o *object)
 }
 
 func newReader(c *Cluster, res resource) *reader {
 	// client-go's switch for streaming lists is honoured.
 	on, err := strconv.ParseBool(os.Getenv("KUBE_FEATURE_WatchListClient"))
-	return &reader{c: c, res: res, silence: maxSilence, never: err == nil && !on}
+	return &reader{c: c, res: res, into: c.store, proto: decodeProto, json: decodeJSON, silence: maxSilence, never: err == nil && !on}
 }
 
 func (r *reader) stats() ResourceStats {
@@ -86,6 +101,7 @@ func (r *reader) run(ctx context.Context) {
 			return
 		}
 		r.restarts.Add(1)
+		r.away.CompareAndSwap(0, r.c.cfg.Wall().UnixNano())
 		delay := r.after(err, time.Since(begin))
 		if delay > 0 {
 			select {
@@ -197,6 +213,7 @@ func (r *reader) open(ctx context.Context, query url.Values) (body *bufio.Reader
 		r.lost, r.backoff.failures = false, 0
 		r.c.log.Info("the API server is back", "resource", r.res.kind.String())
 	}
+	r.away.Store(0)
 	alive := &aliveReader{r: resp.Body, ctx: ctx, touch: func() {
 		timer.Reset(r.silence)
 		r.arrived = r.c.cfg.Wall()
@@ -244,7 +261,7 @@ func (a *aliveReader) Read(b []byte) (int, error) {
 
 // completed is called at the end of a complete list.
 func (r *reader) completed() {
-	r.c.store.end(r.res.kind)
+	r.into.end(r.res.kind)
 	r.listed = true
 	if !r.synced.Swap(true) {
 		r.c.readerSynced()
@@ -258,10 +275,10 @@ func (r *reader) apply(event string) {
 		r.obj.read = r.arrived
 	}
 	if event == "DELETED" {
-		r.c.store.remove(&r.obj)
+		r.into.remove(&r.obj)
 		return
 	}
-	r.c.store.upsert(&r.obj)
+	r.into.upsert(&r.obj)
 }
 
 // backoff is client-go's: 0.8 s to 30 s, doubled each time, with full jitter, forgotten after two minutes of health.
@@ -328,6 +345,9 @@ func (r *reader) afterRefusal(e *refusal) time.Duration {
 	switch {
 	case e.code == http.StatusForbidden:
 		r.forbidden.Add(1)
+		if r.refused != nil {
+			r.refused(e)
+		}
 		if starting && r.backoff.failures < 20 {
 			break // it does not know its roles yet
 		}

@@ -36,7 +36,7 @@ func (r *reader) watch(ctx context.Context, list bool) error {
 	}
 	defer stop()
 	if list {
-		r.c.store.begin(r.res.kind, r.version == "")
+		r.into.begin(r.res.kind, r.version == "")
 		r.streaming.Store(true)
 	}
 	next := r.protoEvents(body)
@@ -146,7 +146,7 @@ func (r *reader) protoEvents(body *bufio.Reader) func() (event, error) {
 			return e, err
 		}
 		r.obj.reset(r.res.kind)
-		if err := decodeProto(&r.obj, raw); err != nil {
+		if err := r.proto(&r.obj, raw); err != nil {
 			r.unreadable(err)
 			e.skip = true
 		}
@@ -193,7 +193,7 @@ func (r *reader) jsonEvents(body *bufio.Reader) func() (event, error) {
 			return e, err
 		}
 		r.obj.reset(r.res.kind)
-		if err := decodeJSON(&r.obj, doc.Object); err != nil {
+		if err := r.json(&r.obj, doc.Object); err != nil {
 			r.unreadable(err)
 			e.skip = true
 		}
@@ -214,7 +214,7 @@ func (r *reader) list(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	r.c.store.begin(r.res.kind, r.version == "")
+	r.into.begin(r.res.kind, r.version == "")
 	r.streaming.Store(false)
 	var version string
 	if isJSON {
@@ -278,7 +278,7 @@ func (r *reader) listItems(body *bufio.Reader, left int64) (version string, err 
 			}
 		case 2:
 			r.obj.reset(r.res.kind)
-			if err := decodeProto(&r.obj, b); err != nil {
+			if err := r.proto(&r.obj, b); err != nil {
 				r.unreadable(err)
 				continue
 			}
@@ -380,7 +380,7 @@ func (r *reader) itemsJSON(d *json.Decoder) error {
 			return err
 		}
 		r.obj.reset(r.res.kind)
-		if err := decodeJSON(&r.obj, item); err != nil {
+		if err := r.json(&r.obj, item); err != nil {
 			r.unreadable(err)
 			continue
 		}
