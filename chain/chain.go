@@ -87,6 +87,7 @@ type Chain struct {
 	Debug   bool // panics are not caught
 	entries []entry
 	last    int // the nearest entry with a reply above the end
+	steady  int // how many of the first entries are Repeaters
 }
 
 // Empty reports whether the block has no handler, so that its queries are REFUSED.
@@ -118,6 +119,9 @@ func (b *Builder) Add(name string, h Handler, slots ...slotZero) {
 		e.zero = append(e.zero, s.zero)
 	}
 	e.reply, _ = h.(Replier)
+	if _, ok := h.(Repeater); ok && b.c.steady == len(b.c.entries) {
+		b.c.steady++
+	}
 	if len(b.c.entries) == 0 {
 		e.up = -1
 	}

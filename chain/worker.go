@@ -418,8 +418,13 @@ func (w *Worker) EndBatch() {
 	w.enders = w.enders[:0]
 }
 
-// AtBatchEnd asks for e to be told of the end of this batch, once for each time it is called.
-func (w *Worker) AtBatchEnd(e Ender) { w.enders = append(w.enders, e) }
+// AtBatchEnd asks for e to be told of the end of this batch. Where it is called for several in turn one may be told twice.
+func (w *Worker) AtBatchEnd(e Ender) {
+	if n := len(w.enders); n > 0 && w.enders[n-1] == e {
+		return
+	}
+	w.enders = append(w.enders, e)
+}
 
 // Parked calls f for every query in flight.
 func (w *Worker) Parked(f func(q *Query)) {

@@ -4,5 +4,5 @@ package metrics
 
 import "sync/atomic"
 
-// addAlone is what the race detector can follow.
-func addAlone(c *atomic.Uint64, n uint64) { c.Store(c.Load() + n) }
+// AddAlone is what the race detector can follow.
+func AddAlone(c *atomic.Uint64, n uint64) { c.Store(c.Load() + n) }

@@ -103,6 +103,14 @@ func (h *Histogram) ObserveInt(shard int, v int) {
 	add(&s.whole, uint64(v), s.single)
 }
 
+// cellOf is where ObserveInt counts v; nil where there is no single place.
+func (h *Histogram) cellOf(shard, v int) *atomic.Uint64 {
+	if ints := h.shards[shard].ints.Load(); ints != nil && v < smallInts {
+		return &ints[v]
+	}
+	return nil
+}
+
 // newInts makes the shard's small numbers when the first is counted: most histograms have none.
 func (s *histogramShard) newInts() *small {
 	s.ints.CompareAndSwap(nil, new(small))
@@ -121,7 +129,7 @@ func (s *histogramShard) count(p place, n uint64) {
 // add adds n; where a single goroutine writes, without a locked instruction.
 func add(c *atomic.Uint64, n uint64, single bool) {
 	if single {
-		addAlone(c, n)
+		AddAlone(c, n)
 	} else {
 		c.Add(n)
 	}

@@ -129,6 +129,9 @@ func (c *Counter) Inc(shard int) { c.Add(shard, 1) }
 // Add adds n.
 func (c *Counter) Add(shard int, n uint64) { add(&c.cells[shard].n, n, shard != len(c.cells)-1) }
 
+// Cell is where a loop counts, for AddAlone.
+func (c *Counter) Cell(shard int) *atomic.Uint64 { return &c.cells[shard].n }
+
 // Value is the sum over all shards.
 func (c *Counter) Value() uint64 {
 	var sum uint64

@@ -100,6 +100,27 @@ func (t *Traffic) Count(shard int, r *Report) {
 	t.responsesOf(r.Rcode, r.Plugin).Inc(shard)
 }
 
+// Cells appends the places where Count adds one for a report that has been counted before. It reports false when those are
+// not all that there are. The duration is not among them.
+func (t *Traffic) Cells(shard int, r *Report, cells []*atomic.Uint64) ([]*atomic.Uint64, bool) {
+	net := 0
+	if r.Stream {
+		net = 1
+	}
+	response, request := t.response[net].Load(), t.request[net].Load()
+	if response == nil || request == nil {
+		return cells, false
+	}
+	out, in := response.cellOf(shard, r.Response), request.cellOf(shard, r.Request)
+	if out == nil || in == nil {
+		return cells, false
+	}
+	if r.DO {
+		cells = append(cells, lazy(&t.do, t.newDO).Cell(shard))
+	}
+	return append(cells, t.requestsOf(net, r).Cell(shard), out, in, t.responsesOf(r.Rcode, r.Plugin).Cell(shard)), true
+}
+
 // Took counts the duration of n queries.
 func (t *Traffic) Took(shard int, seconds float64, n uint64) {
 	lazy(&t.duration, t.newDuration).ObserveN(shard, seconds, n)

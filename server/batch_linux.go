@@ -136,6 +136,26 @@ func (o *sender) add(q *chain.Query, b []byte, wild bool) {
 	o.n++
 }
 
+// reply gathers an answer to the datagram in slot i of r, which must be sent before the slot is used again.
+func (o *sender) reply(r *receiver, i int, b []byte, wild bool) {
+	to, h := &r.hdr[i].hdr, &o.hdr[o.n].hdr
+	iov := &o.iov[o.n]
+	iov.Base = &b[0]
+	iov.SetLen(len(b))
+	h.Iov, h.Iovlen = iov, 1
+	h.Name, h.Namelen = to.Name, to.Namelen
+	h.Control = nil
+	h.SetControllen(0)
+	if wild {
+		if from, ifindex := readControl(r.control[i][:to.Controllen]); from.IsValid() {
+			h.Control = &o.control[o.n][0]
+			h.SetControllen(writeControl(&o.control[o.n], from, ifindex))
+		}
+	}
+	o.used += len(b)
+	o.n++
+}
+
 // flush sends what was gathered. One that can't be sent does not keep the others.
 func (o *sender) flush(fd int) {
 	for done := 0; done < o.n; {

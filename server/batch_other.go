@@ -91,6 +91,13 @@ func (o *sender) add(q *chain.Query, b []byte, _ bool) {
 	o.n++
 }
 
+// reply gathers an answer to the datagram in slot i of r.
+func (o *sender) reply(r *receiver, i int, b []byte, _ bool) {
+	o.to[o.n], o.msg[o.n] = r.from[i], b
+	o.used += len(b)
+	o.n++
+}
+
 // flush sends what was gathered. One that can't be sent does not keep the others.
 func (o *sender) flush(fd int) {
 	for i := 0; i < o.n; {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/godwit-dns/godwit/chain"
 	"github.com/godwit-dns/godwit/corefile"
+	"github.com/godwit-dns/godwit/loop"
 )
 
 // ListenSpec is one listener that a configuration wants.
@@ -99,6 +100,7 @@ func (s *Server) Publish(opened []*Listener, specs []ListenSpec, tables map[stri
 		l.timeout.Store(&spec.Timeout)
 		l.tls.Store(spec.TLS)
 		l.start()
+		l.forget()
 	}
 	for key, l := range s.listeners {
 		if tables[key] == nil {
@@ -259,6 +261,17 @@ func (l *Listener) start() {
 	ctx, l.stop = context.WithCancel(l.s.ctx)
 	for _, ln := range l.secure {
 		l.wait.Go(func() { l.acceptSecure(ctx, ln) })
+	}
+}
+
+// forget has the loops let go of what answered by an earlier table, also where no query comes any more.
+func (l *Listener) forget() {
+	for i, w := range l.s.workers {
+		w.Loop.Post(loop.TaskFunc(func(*loop.Loop) {
+			for _, u := range l.udp[i] {
+				u.repeats.begin(u.table.Load())
+			}
+		}))
 	}
 }
 

@@ -17,9 +17,10 @@ type Table struct {
 	// Dropped is told of every query that no block takes.
 	Dropped func(q *chain.Query)
 
-	zones  map[string][]*chain.Chain // by zone in wire form, in the order of the Corefile
-	root   []*chain.Chain            // the root's of them: most names end there
-	depths uint64                    // bit n: some zone has n labels; bit 63 also stands for more
+	zones    map[string][]*chain.Chain // by zone in wire form, in the order of the Corefile
+	root     []*chain.Chain            // the root's of them: most names end there
+	filtered bool                      // some block has filters: which one takes a query is not only the packet's doing
+	depths   uint64                    // bit n: some zone has n labels; bit 63 also stands for more
 }
 
 // Add enters a block's chain under one of its zones.
@@ -28,6 +29,7 @@ func (t *Table) Add(zone wire.Name, c *chain.Chain) {
 		t.zones = map[string][]*chain.Chain{}
 	}
 	t.zones[string(zone)] = append(t.zones[string(zone)], c)
+	t.filtered = t.filtered || len(c.Filters) > 0
 	t.root = t.zones[string(wire.Root)]
 	t.depths |= 1 << min(zone.Labels(), 63)
 }

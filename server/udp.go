@@ -14,7 +14,8 @@ import (
 //
 //  1. The worker's receiver, which all its sockets share, fills up to batch slots: with one call where there is one for
 //     it (batch_linux.go), else one by one (batch_other.go).
-//  2. Each datagram goes through the gate and down its chain (deliver, chain.Worker.Start).
+//  2. Each datagram that was not answered before (repeat.go) goes through the gate and down its chain (deliver,
+//     chain.Worker.Start).
 //  3. What is answered is fitted straight into the socket's send buffer (udpSocket.Finish, sender.reply).
 //  4. The batch is sent when the slots are through, or full (sender.Flush).
 
@@ -32,27 +33,38 @@ type udpSocket struct {
 	wild    bool // bound to all addresses: answers leave from the address that was asked
 	table   *atomic.Pointer[Table]
 	out     sender
+	repeats repeats
 	closing bool
+
+	// The datagram that is being walked, if its answer is to be kept.
+	keep   bool
+	hash   uint64
+	packet []byte
+	walks  *chain.Query
 }
 
 // Ready reads what has come, up to a few batches.
 func (s *udpSocket) Ready(l *loop.Loop, _, _ bool) bool {
 	r := s.w.receiver
 	r.prepare(s.wild)
-	for range rounds {
+	for round := range rounds {
 		n := r.receive(s.fd)
 		if n == 0 {
 			return false
 		}
-		s.w.lastQuery.Store(int64(l.Tick()))
+		if round > 0 { // the loop has just read the clock
+			l.Tick()
+		}
+		s.w.lastQuery.Store(int64(l.Now()))
 		s.w.receives.Inc(l.Index())
 		s.w.datagrams.Add(l.Index(), uint64(n))
+		s.repeats.begin(s.table.Load())
 		s.w.BeginBatch()
 		for i := range n {
 			s.deliver(r, i)
 		}
+		s.out.flush(s.fd) // what is sent may refer to the slots
 		r.rearm(n)
-		s.out.flush(s.fd)
 		s.w.EndBatch()
 		if n < batch {
 			// Dry, most likely: waiting tells of the next datagram, or at once that it is there. Trying again would cost a
@@ -65,8 +77,11 @@ func (s *udpSocket) Ready(l *loop.Loop, _, _ bool) bool {
 
 // deliver walks the datagram in slot i.
 func (s *udpSocket) deliver(r *receiver, i int) {
-	q := s.w.Get()
 	packet := r.packet(i)
+	if s.repeat(r, i, packet) {
+		return
+	}
+	q := s.w.Get()
 	r.origin(i, q)
 	q.Local, q.Proto, q.Start = s.local, chain.UDP, s.w.Loop.Now()
 	if s.wild && q.Back.From.IsValid() {
@@ -81,7 +96,11 @@ func (s *udpSocket) deliver(r *receiver, i int) {
 		s.w.Put(q)
 		return
 	}
+	if s.keep {
+		s.walks = q
+	}
 	s.w.Start(q, s.table.Load(), s)
+	s.walks = nil
 }
 
 // Finish sends the end of a query.
@@ -91,6 +110,9 @@ func (s *udpSocket) Finish(q *chain.Query, out chain.Outcome) {
 	}
 	limit := q.Limit()
 	b := s.w.fit(s.out.space(s.fd, limit), q, limit)
+	if q == s.walks && out == chain.Answered {
+		s.repeats.keep(q, s.hash, s.packet, b)
+	}
 	s.out.add(q, b, s.wild)
 }
 

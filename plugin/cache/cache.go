@@ -35,8 +35,9 @@ type Cache struct {
 }
 
 var (
-	_ chain.Replier = (*Cache)(nil)
-	_ chain.Resumer = (*Cache)(nil)
+	_ chain.Replier  = (*Cache)(nil)
+	_ chain.Resumer  = (*Cache)(nil)
+	_ chain.Repeater = (*Cache)(nil)
 )
 
 // state is what the cache knows of a query that is on its way below it.
@@ -50,6 +51,7 @@ type state struct {
 	stale      *entry // what is served if nothing better comes
 	old        *entry // the entry that a spawned walk refreshes
 	item       *entry // what Reply stored
+	hit        *entry // what Serve answered with
 	wildcard   string
 	timer      loop.Timer
 	ticket     chain.Ticket
@@ -81,6 +83,7 @@ func (c *Cache) Serve(q *chain.Query) chain.Outcome {
 	case c.popular(e, now, left):
 		c.prefetch(q, st, e, false)
 	}
+	st.hit = e
 	return c.answer(q, st, e, uint32(left))
 }
 
@@ -335,6 +338,7 @@ func (c *Cache) store(q *chain.Query, st *state, v verdict, life time.Duration) 
 		}
 	}
 	e := c.entry(q, v, life)
+	e.denial = t == c.denial
 	n := c.counters.of(q)
 	if t == c.success {
 		if c.cfg.preferPositive && !e.answers {

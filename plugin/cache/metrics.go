@@ -25,13 +25,15 @@ type late struct {
 }
 
 // Inc adds one.
-func (l *late) Inc(shard int) {
+func (l *late) Inc(shard int) { l.counter().Inc(shard) }
+
+func (l *late) counter() *metrics.Counter {
 	c := l.made.Load()
 	if c == nil {
 		c = l.make() // the registry gives everybody the same
 		l.made.Store(c)
 	}
-	c.Inc(shard)
+	return c
 }
 
 // counterSet finds the counters of a query's listener.

@@ -27,6 +27,7 @@ type entry struct {
 	stored time.Duration // by the loops' clock
 	rcode  wire.Rcode
 
+	denial   bool   // it is in the table of denials
 	answers  bool   // it holds what was asked for
 	wildcard string // the name that a wildcard answer came from
 	good     *entry // the last entry that did, kept when one that does not took its place
@@ -96,6 +97,7 @@ func newSets(n int) *sets { return &sets{mask: uint64(n - 1), at: make([]set, n)
 // is rarely full before the table is. A table begins small and doubles as it fills: what is asked for lies close together.
 type table struct {
 	seed     maphash.Seed
+	changes  *atomic.Uint64 // moves after each change of this table or the other
 	live     atomic.Pointer[sets]
 	locks    [64]sync.Mutex // by set; for writers. All of them together are for the one that doubles
 	count    atomic.Int64
@@ -115,12 +117,14 @@ const (
 // newTables makes the two tables of a cache. They have one seed, because a query's hash is made once for both.
 func newTables(success, denial int) (*table, *table) {
 	seed := maphash.MakeSeed()
-	return newTable(success, seed), newTable(denial, seed)
+	s, d := newTable(success, seed), newTable(denial, seed)
+	d.changes = s.changes
+	return s, d
 }
 
 func newTable(capacity int, seed maphash.Seed) *table {
 	per := max(capacity/shards, 4)
-	t := &table{seed: seed, capacity: int64(per * shards), most: 1}
+	t := &table{seed: seed, changes: new(atomic.Uint64), capacity: int64(per * shards), most: 1}
 	for int64(t.most*ways) < 4*t.capacity {
 		t.most *= 2
 	}
@@ -165,6 +169,7 @@ func (t *table) get(h uint64, q *chain.Query) *entry {
 
 // add stores e and reports whether another entry had to go for it.
 func (t *table) add(h uint64, e *entry, q *chain.Query) (evicted bool) {
+	defer t.changes.Add(1)
 	replaced, evicted, ok := t.put(h, e, q)
 	for ; !ok; replaced, evicted, ok = t.put(h, e, q) {
 		t.grow(t.live.Load())
@@ -292,6 +297,7 @@ func (s *set) victim(now time.Duration) int {
 }
 
 func (t *table) remove(h uint64, q *chain.Query) {
+	defer t.changes.Add(1)
 	s, lock := t.lock(h)
 	defer lock.Unlock()
 	for i := range s.tags {

@@ -27,8 +27,9 @@ type Errors struct {
 }
 
 var (
-	_ chain.Handler = (*Errors)(nil)
-	_ chain.Replier = (*Errors)(nil)
+	_ chain.Handler  = (*Errors)(nil)
+	_ chain.Replier  = (*Errors)(nil)
+	_ chain.Repeater = (*Errors)(nil)
 )
 
 // Serve lets every query pass.
@@ -41,6 +42,9 @@ func (e *Errors) Reply(q *chain.Query, below chain.Outcome) chain.Outcome {
 	}
 	return below
 }
+
+// Repeat has nothing to do where there is no error.
+func (*Errors) Repeat(q *chain.Query, _ *chain.Repeat) bool { return q.Err == nil }
 
 func (e *Errors) report(q *chain.Query, below chain.Outcome) {
 	text := q.Err.Error()

@@ -31,8 +31,9 @@ type scratch struct {
 }
 
 var (
-	_ chain.Handler = (*LoadBalance)(nil)
-	_ chain.Replier = (*LoadBalance)(nil)
+	_ chain.Handler  = (*LoadBalance)(nil)
+	_ chain.Replier  = (*LoadBalance)(nil)
+	_ chain.Repeater = (*LoadBalance)(nil)
 )
 
 // Serve lets every query pass.
@@ -41,8 +42,7 @@ func (*LoadBalance) Serve(*chain.Query) chain.Outcome { return chain.Next }
 // Reply changes the order of a positive reply. One that does not parse is left as it is.
 func (l *LoadBalance) Reply(q *chain.Query, below chain.Outcome) chain.Outcome {
 	m := &q.Reply
-	if below != chain.Answered || m.Rcode != wire.NoError ||
-		m.Count(wire.Answer) < 2 && m.Count(wire.Authority) < 2 && m.Count(wire.Additional) < 2 {
+	if below != chain.Answered || !ordered(m) {
 		return below
 	}
 	t, _ := q.Original()
@@ -74,6 +74,14 @@ func (l *LoadBalance) Reply(q *chain.Query, below chain.Outcome) chain.Outcome {
 	_ = q.Rearrange(p) // on an error the reply stays as it was
 	return below
 }
+
+// ordered reports whether there is an order to change in a reply.
+func ordered(m *wire.Reply) bool {
+	return m.Rcode == wire.NoError && (m.Count(wire.Answer) > 1 || m.Count(wire.Authority) > 1 || m.Count(wire.Additional) > 1)
+}
+
+// Repeat lets replies be repeated that have no order to change.
+func (*LoadBalance) Repeat(q *chain.Query, _ *chain.Repeat) bool { return !ordered(&q.Reply) }
 
 // group is where a type belongs in a section: CNAMEs lead to what follows them, so they are first.
 func group(t wire.Type) int {

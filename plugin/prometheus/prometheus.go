@@ -39,31 +39,32 @@ type counts struct {
 
 // prompt is how many queries of a loop's batch wait for its duration: one reading of the clock serves them all.
 type prompt struct {
-	n uint64
+	n atomic.Uint64
 	_ [56]byte
 }
 
 // BatchEnd counts the duration of the queries that were answered in the batch they came in.
 func (c *counts) BatchEnd(w *chain.Worker, took time.Duration) {
-	p := &c.prompt[w.Loop.Index()]
-	c.traffic.Took(w.Loop.Index(), took.Seconds(), p.n)
-	p.n = 0
+	n := &c.prompt[w.Loop.Index()].n
+	if count := n.Load(); count > 0 {
+		c.traffic.Took(w.Loop.Index(), took.Seconds(), count)
+		n.Store(0)
+	}
 }
 
 func (c *counts) count(q *chain.Query, r *metrics.Report) {
 	if q.Prompt() {
-		p := &c.prompt[q.Shard()]
-		if p.n++; p.n == 1 {
-			q.Worker().AtBatchEnd(c)
-		}
+		metrics.AddAlone(&c.prompt[q.Shard()].n, 1)
+		q.Worker().AtBatchEnd(c)
 		r.Seconds = -1
 	}
 	c.traffic.Count(q.Shard(), r)
 }
 
 var (
-	_ chain.Handler = (*Prometheus)(nil)
-	_ chain.Replier = (*Prometheus)(nil)
+	_ chain.Handler  = (*Prometheus)(nil)
+	_ chain.Replier  = (*Prometheus)(nil)
+	_ chain.Repeater = (*Prometheus)(nil)
 )
 
 // Serve lets every query pass.
@@ -71,6 +72,24 @@ func (*Prometheus) Serve(*chain.Query) chain.Outcome { return chain.Next }
 
 // Reply counts the query.
 func (p *Prometheus) Reply(q *chain.Query, below chain.Outcome) chain.Outcome {
+	r := p.report(q, below)
+	p.countsOf(q).count(q, &r)
+	return below
+}
+
+// Repeat adds what Reply counts.
+func (p *Prometheus) Repeat(q *chain.Query, rep *chain.Repeat) (ok bool) {
+	c, r := p.countsOf(q), p.report(q, chain.Answered)
+	rep.Cells, ok = c.traffic.Cells(q.Shard(), &r, append(rep.Cells, &c.prompt[q.Shard()].n))
+	if rep.Ender != nil {
+		return false // the directive stands twice: there is one place
+	}
+	rep.Ender = c
+	return ok
+}
+
+// report is what is counted of a query.
+func (p *Prometheus) report(q *chain.Query, below chain.Outcome) metrics.Report {
 	r := q.Report(below, q.Now())
 	if below == chain.Answered || below == chain.Streamed {
 		// CoreDNS 1.14.7 means to name the directive that wrote the reply, and names the one that follows this one.
@@ -79,8 +98,11 @@ func (p *Prometheus) Reply(q *chain.Query, below chain.Outcome) chain.Outcome {
 			r.Response += 11 + len(q.Reply.Options)
 		}
 	}
-	p.of(q.Router().Server(), p.longest(q.OriginalName()), q.Chain().View).count(q, &r)
-	return below
+	return r
+}
+
+func (p *Prometheus) countsOf(q *chain.Query) *counts {
+	return p.of(q.Router().Server(), p.longest(q.OriginalName()), q.Chain().View)
 }
 
 // longest gives the index of the longest zone that n is in. A query that was routed here is in one of them.

@@ -1,0 +1,73 @@
+package cache
+
+import (
+	"math"
+	"time"
+
+	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/wire"
+)
+
+// Repeat lets hits be given again while their entry is what a lookup would find, and answers from below that are never
+// stored while a lookup would find nothing.
+func (c *Cache) Repeat(q *chain.Query, r *chain.Repeat) bool {
+	st := c.slot.Of(q)
+	if !r.Answered && !st.active { // none of its zones
+		return true
+	}
+	if c.cfg.prefetch > 0 || c.cfg.staleUpTo > 0 || c.wildcards != nil {
+		return false // a hit does more than to answer
+	}
+	n, hash, e := c.counters.of(q), st.hash, st.hit
+	if !r.Answered {
+		r.Cells = append(r.Cells, n.requests.counter().Cell(q.Shard()), n.misses.counter().Cell(q.Shard()))
+		r.Guards = append(r.Guards, chain.Guard{Version: c.success.changes, Check: func(now time.Duration) (int, time.Duration, bool) {
+			return -1, math.MaxInt64, !c.denial.mayHave(hash, now) && !c.success.mayHave(hash, now)
+		}})
+		return q.Current
+	}
+	from, hits := c.success, &n.success
+	if e.denial {
+		from, hits = c.denial, &n.denial
+	}
+	r.Cells = append(r.Cells, n.requests.counter().Cell(q.Shard()), hits.counter().Cell(q.Shard()))
+	r.Guards = append(r.Guards, chain.Guard{Version: c.success.changes, Check: func(now time.Duration) (int, time.Duration, bool) {
+		if from == c.success && c.denial.mayHave(hash, now) || !from.holds(hash, e) {
+			return 0, 0, false
+		}
+		left := e.left(now)
+		ttl, until := left, e.stored+time.Duration(int(e.ttl)-left+1)*time.Second
+		if c.cfg.keepTTL {
+			ttl = int(e.ttl)
+		}
+		return ttl, until, left > 0
+	}})
+	return e.rcode != wire.ServFail // a failure does not hide a live answer, whenever that comes
+}
+
+// holds reports whether e is in the table.
+func (t *table) holds(h uint64, e *entry) bool {
+	all := t.live.Load()
+	s := &all.at[h&all.mask]
+	for i := range s.entries {
+		if s.entries[i].Load() == e {
+			return true
+		}
+	}
+	return false
+}
+
+// mayHave reports whether a lookup of the hash could find an entry that is alive.
+func (t *table) mayHave(h uint64, now time.Duration) bool {
+	all := t.live.Load()
+	s, want := &all.at[h&all.mask], tag(h)
+	for i := range s.tags {
+		if s.tags[i].Load() != want {
+			continue
+		}
+		if e := s.entries[i].Load(); e != nil && e.left(now) > 0 {
+			return true
+		}
+	}
+	return false
+}

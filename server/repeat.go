@@ -1,0 +1,205 @@
+package server
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/maphash"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/metrics"
+	"github.com/godwit-dns/godwit/wire"
+)
+
+// The same packet is asked over and over: the short way of a query gives the octets of the last answer again. What the
+// handlers would do besides (counting) and how long the answer stands they have said themselves (chain.Repeater), so the
+// short way and the walk differ in nothing but time; TestRepeatsAreWalks holds them to that. In steps:
+//
+//  1. A packet is looked for by all of it but the ID (repeats.find). One that was seen before without being kept is kept
+//     when its walk ends in this batch (repeats.keep).
+//  2. A memo stands while no guard's version has moved and its time has not come; else the guards are asked (memo.stands).
+//  3. Its counters are counted, its answer is copied with the new ID and gathered for sending (udpSocket.repeat).
+
+// repeats are the answers that one socket keeps.
+type repeats struct {
+	seed  maphash.Seed
+	table *Table       // what they were made by; another table begins anew
+	sets  []repeatSet  // nil until the first packet
+	full  uint         // packets that found their set full
+	made  chain.Repeat // scratch
+}
+
+// repeatSet is a cache line: packets by the hash of all but their ID.
+type repeatSet struct {
+	hash [4]uint64 // 0 is free
+	memo [4]*memo  // nil for one that was seen once
+}
+
+const (
+	repeatSets = 1024
+	maxRepeat  = 512 // octets of a packet with its answer
+	maxCells   = 8
+	maxGuards  = 2
+)
+
+// memo is one kept answer.
+type memo struct {
+	packet, answer []byte // in one block
+	until          time.Duration
+	version        [maxGuards]*atomic.Uint64
+	at             [maxGuards]uint64 // the versions when the guards were asked last
+	cells          [maxCells]*atomic.Uint64
+	ender          chain.Ender
+	guards         []chain.Guard
+	ttls           []uint16 // where the answer's times to live are
+}
+
+// begin drops all when the table is another one.
+func (m *repeats) begin(t *Table) {
+	if m.table != t {
+		*m = repeats{seed: maphash.MakeSeed(), table: t, made: m.made}
+	}
+}
+
+// find gives the place of a packet's memo. Without one it says whether the answer is to be kept, and under which hash.
+func (m *repeats) find(packet []byte) (found **memo, hash uint64, keep bool) {
+	if len(packet) <= wire.HeaderSize || len(packet) > maxRepeat/2 || m.table == nil || m.table.filtered {
+		return nil, 0, false
+	}
+	hash = maphash.Bytes(m.seed, packet[2:]) | 1
+	if m.sets == nil {
+		m.sets = make([]repeatSet, repeatSets)
+	}
+	set := &m.sets[hash>>32%repeatSets]
+	free := -1
+	for i, h := range set.hash {
+		if h == hash {
+			if k := set.memo[i]; k != nil && bytes.Equal(k.packet[2:], packet[2:]) {
+				return &set.memo[i], hash, false
+			}
+			return nil, hash, true
+		}
+		if set.memo[i] == nil && (free < 0 || h == 0) {
+			free = i
+		}
+	}
+	if free < 0 {
+		// Names asked for once must not drive out what is asked for often: only now and then a memo goes.
+		if m.full++; m.full%16 != 0 {
+			return nil, 0, false
+		}
+		free = int(m.full / 16 % 4)
+	}
+	set.hash[free], set.memo[free] = hash, nil
+	return nil, hash, false
+}
+
+// keep makes a memo of an answer that q got to a packet, if it may be given again.
+func (m *repeats) keep(q *chain.Query, hash uint64, packet, answer []byte) {
+	r := &m.made
+	if q.Router() != chain.Router(m.table) || len(packet)+len(answer) > maxRepeat || q.Opcode() != wire.OpQuery ||
+		len(q.EDNS.Options) > 0 || !q.Repeat(r) || len(r.Cells) > maxCells || len(r.Guards) > maxGuards {
+		return
+	}
+	block := append(append(make([]byte, 0, len(packet)+len(answer)), packet...), answer...)
+	k := &memo{packet: block[:len(packet)], answer: block[len(packet):], ender: r.Ender, guards: append([]chain.Guard(nil), r.Guards...)}
+	for i, g := range r.Guards {
+		k.version[i] = g.Version
+	}
+	copy(k.cells[:], r.Cells)
+	var ok bool
+	if k.ttls, ok = ttlsOf(k.answer); !ok || !k.renew(q.Now()) {
+		return
+	}
+	set := &m.sets[hash>>32%repeatSets]
+	for i, h := range set.hash {
+		if h == hash {
+			set.memo[i] = k
+			return
+		}
+	}
+}
+
+// stands reports whether the answer is what a walk would give now.
+func (k *memo) stands(now time.Duration) bool {
+	if now >= k.until {
+		return k.renew(now)
+	}
+	for i, v := range k.version {
+		if v != nil && v.Load() != k.at[i] {
+			return k.renew(now)
+		}
+	}
+	return true
+}
+
+// renew asks the guards.
+func (k *memo) renew(now time.Duration) bool {
+	k.until = math.MaxInt64
+	for i := range k.guards {
+		g := &k.guards[i]
+		k.at[i] = g.Version.Load() // first: what changes while the guard looks is found next time
+		ttl, until, ok := g.Check(now)
+		if !ok {
+			return false
+		}
+		k.until = min(k.until, until)
+		if ttl < 0 {
+			continue
+		}
+		for _, at := range k.ttls {
+			binary.BigEndian.PutUint32(k.answer[at:], uint32(ttl))
+		}
+	}
+	return true
+}
+
+// ttlsOf finds the times to live in a finished answer, but for its OPT, which has none.
+func ttlsOf(msg []byte) (at []uint16, ok bool) {
+	var c wire.Cursor
+	var r wire.Record
+	if c.Open(msg) != nil {
+		return nil, false
+	}
+	for {
+		_, more, err := c.Next(&r)
+		if err != nil {
+			return nil, false
+		}
+		if !more {
+			return at, true
+		}
+		if r.Type != wire.TypeOPT {
+			at = append(at, uint16(r.TTLOffset()))
+		}
+	}
+}
+
+// repeat answers the datagram in slot i without a walk, if it can.
+func (s *udpSocket) repeat(r *receiver, i int, packet []byte) bool {
+	at, hash, keep := s.repeats.find(packet)
+	if at != nil && !(*at).stands(s.w.Loop.Now()) {
+		*at, at, keep = nil, nil, true // the walk's answer takes its place
+	}
+	if at == nil {
+		s.packet, s.hash, s.keep = packet, hash, keep
+		return false
+	}
+	k := *at
+	for _, c := range k.cells {
+		if c == nil {
+			break
+		}
+		metrics.AddAlone(c, 1)
+	}
+	if k.ender != nil {
+		s.w.AtBatchEnd(k.ender)
+	}
+	b := append(s.out.space(s.fd, len(k.answer)), k.answer...)
+	b[0], b[1] = packet[0], packet[1]
+	s.out.reply(r, i, b, s.wild)
+	s.w.repeated.Inc(s.w.Loop.Index())
+	return true
+}
