@@ -80,6 +80,7 @@ func setup(s *chain.Setup) error {
 	s.OnBuilt(func() error {
 		c.counters.view = s.Block.View
 		c.shareWildcard(s)
+		c.keep(s) // now that the block's view is known
 		return nil
 	})
 	s.Handler(c)
