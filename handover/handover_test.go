@@ -167,7 +167,7 @@ func TestOldHangs(t *testing.T) {
 	limits.step, limits.list, limits.own = 100*time.Millisecond, 200*time.Millisecond, 200*time.Millisecond
 	for _, until := range []kind{kindListeners, kindReady, kindCacheEnd, kindOwned} {
 		t.Run(until.String(), func(t *testing.T) {
-			alias.text = aliasText(oldID, l.name)
+			_ = alias.SetAlias(aliasText(oldID, l.name))
 			played := make(chan struct{})
 			go func() { defer close(played); playOld(t, l, alias, until) }()
 			taken, err := take(t.Context(), newID, alias, debugLog(io.Discard), limits)
@@ -205,7 +205,8 @@ func playOld(t *testing.T, l *listener, alias *memoryAlias, until kind) {
 	_, theirs, _ := f.hello()
 	_ = fd.send(appendHello(nil, oldID, nonce), -1)
 	_, _, _ = fd.expect(kindProof)
-	_ = alias.SetAlias(proven(alias.text, theirs))
+	text, _ := alias.Alias()
+	_ = alias.SetAlias(proven(text, theirs))
 	_ = fd.say(kindProof)
 	defer func() { discardPackets(fd) }()
 	if until == kindListeners {
