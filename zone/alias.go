@@ -7,7 +7,7 @@ const maxAliases = 9
 
 // substitute answers by a DNAME above the name (RFC 6672, 3.2): the DNAME, the CNAME made from it, and what that leads to.
 func (l *look) substitute(node int, dname set) Answer {
-	owner := l.names.Name(node)
+	owner := l.names.name(node)
 	ttl, _, target, _ := dname.next()
 	prefix := len(l.Name) - len(owner)
 	var buf [2 * wire.MaxName]byte
@@ -35,7 +35,7 @@ func (l *look) substitute(node int, dname set) Answer {
 
 // follow goes on behind the aliases of a name that are in the answer already.
 func (l *look) follow(node int, alias set) Answer {
-	l.appendSigs(wire.Answer, l.names.Name(node), node, wire.TypeCNAME)
+	l.appendSigs(wire.Answer, l.names.name(node), node, wire.TypeCNAME)
 	_, _, target, _ := alias.next()
 	return l.chase(target)
 }
@@ -135,7 +135,7 @@ func (l *look) appendAddresses() {
 	if c.Open(l.reply.Bytes()) != nil {
 		return
 	}
-	var first [32]int32
+	var first [32]int
 	seen := first[:0]
 	var buf [wire.MaxName]byte
 	for {
@@ -149,10 +149,10 @@ func (l *look) appendAddresses() {
 		}
 		name = wire.Name(wire.Lower(buf[:0], name))
 		node := l.find(name)
-		if node < 0 || has(seen, int32(node)) {
+		if node < 0 || has(seen, node) {
 			continue
 		}
-		seen = append(seen, int32(node))
+		seen = append(seen, node)
 		for _, t := range addressTypes {
 			if addresses := l.get(node, t); addresses != nil {
 				l.appendSet(wire.Additional, name, t, addresses)
@@ -181,7 +181,7 @@ func target(r *wire.Record) (wire.Name, bool) {
 	return nil, false
 }
 
-func has(list []int32, v int32) bool {
+func has(list []int, v int) bool {
 	for _, w := range list {
 		if w == v {
 			return true

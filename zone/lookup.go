@@ -54,10 +54,11 @@ type look struct {
 // Lookup appends the answer to a reply that was begun for the question. The results are CoreDNS's, step by step:
 //
 //  1. SOA and NS of the apex;
-//  2. from the apex down, each name that exists on the way: DNAME (RFC 6672), then a cut;
-//  3. the name itself: an alias, records, or NODATA;
-//  4. the deepest wildcard on the way, unless an empty non-terminal is closer (RFC 4592, 3.3.1);
-//  5. NODATA for an empty non-terminal, else NXDOMAIN.
+//  2. where neither cuts nor wildcards have to be looked for, the name itself;
+//  3. from the apex down, each name that exists on the way: DNAME (RFC 6672), then a cut;
+//  4. the name itself: an alias, records, or NODATA;
+//  5. the deepest wildcard on the way, unless an empty non-terminal is closer (RFC 4592, 3.3.1);
+//  6. NODATA for an empty non-terminal, else NXDOMAIN.
 func (z *Zone) Lookup(q Question, reply *wire.Reply) Answer {
 	l := look{z, q, reply}
 	if len(q.Name) == len(z.origin) {
@@ -71,6 +72,14 @@ func (z *Zone) Lookup(q Question, reply *wire.Reply) Answer {
 			l.appendGlue(z.origin, z.apex)
 			return Answer{Result: Success}
 		}
+	}
+	node := l.names.look(l.Name)
+	switch exists := node >= 0 && !l.empty(node); {
+	case l.cuts:
+	case exists:
+		return l.exact(node)
+	case !l.wild:
+		return l.missing(node >= 0)
 	}
 	return l.descend()
 }
@@ -87,10 +96,10 @@ func (l *look) descend() Answer {
 		name := l.Name[at[i]:]
 		if found = l.find(name); found < 0 {
 			if w := Wildcard(&buf, name); w != nil {
-				if n := l.find(w); n >= 0 {
-					wild, encloser = n, name.Parent()
-				} else if l.isEmptyNonTerminal(w) {
-					wild, encloser = -1, name.Parent()
+				if n := l.names.look(w); n >= 0 {
+					if wild, encloser = n, name.Parent(); l.empty(n) {
+						wild = -1
+					}
 				}
 			}
 			continue
@@ -108,7 +117,7 @@ func (l *look) descend() Answer {
 	case encloser != nil && !l.closerEmpty(encloser):
 		return l.synthesize(wild)
 	}
-	return l.missing()
+	return l.missing(l.isEmptyNonTerminal(l.Name))
 }
 
 // closerEmpty reports whether an empty non-terminal stands between the wildcard's parent and the name.
@@ -146,7 +155,7 @@ func (l *look) synthesize(wild int) Answer {
 		l.appendSOA(wire.Authority)
 		return Answer{Result: NoData}
 	}
-	owner := l.names.Name(wild)
+	owner := l.names.name(wild)
 	if l.Type != wire.TypeCNAME {
 		if alias := l.get(wild, wire.TypeCNAME); alias != nil {
 			l.appendSet(wire.Answer, l.Name, wire.TypeCNAME, alias)
@@ -179,10 +188,10 @@ func (l *look) noData(node int) Answer {
 	return Answer{Result: NoData}
 }
 
-// missing answers for a name that has no records and no wildcard.
-func (l *look) missing() Answer {
+// missing answers for a name that has no records and no wildcard; between says that it is an empty non-terminal.
+func (l *look) missing(between bool) Answer {
 	result := NameError
-	if l.isEmptyNonTerminal(l.Name) {
+	if between {
 		result = Success
 	}
 	l.appendSOA(wire.Authority)
@@ -277,7 +286,7 @@ func (l *look) appendNSEC(node int) {
 	if node < 0 {
 		return
 	}
-	owner := l.names.Name(node)
+	owner := l.names.name(node)
 	l.appendSet(wire.Authority, owner, wire.TypeNSEC, l.get(node, wire.TypeNSEC))
 	l.appendSigs(wire.Authority, owner, node, wire.TypeNSEC)
 }

@@ -66,12 +66,6 @@ func (s *Names) Add(n wire.Name) (i int, added bool, err error) {
 	return len(s.at) - 1, true, nil
 }
 
-// clip gives spare room back when the set is complete.
-func (s *Names) clip() {
-	s.text = append([]byte(nil), s.text...)
-	s.at = append([]uint32(nil), s.at...)
-}
-
 func (s *Names) grow() {
 	if len(s.slots) == 0 {
 		s.seed = maphash.MakeSeed()

@@ -37,9 +37,13 @@ func compare(a, b wire.Name) int {
 
 // floor gives the number of the last name with records that is n or comes before it; -1 when there is none.
 func (z *Zone) floor(n wire.Name) int {
-	i := sort.Search(z.names.Len(), func(i int) bool { return compare(z.names.Name(i), n) > 0 }) - 1
-	for i >= 0 && z.empty(i) {
+	at := z.names.at
+	i := sort.Search(len(at), func(i int) bool { return compare(z.names.name(int(at[i])), n) > 0 }) - 1
+	for i >= 0 && z.empty(int(at[i])) {
 		i--
 	}
-	return i
+	if i < 0 {
+		return -1
+	}
+	return int(at[i])
 }

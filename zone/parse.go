@@ -196,7 +196,7 @@ func (b *builder) finish() (*Zone, error) {
 		return int(int64(x) - int64(y)) // the order of the file within a set
 	})
 	z := b.zone
-	z.data = make([]byte, 0, len(b.raw))
+	z.names.block = make([]byte, 0, len(b.raw))
 	var previous wire.Name
 	var head int // where the current set's head stands
 	typ := wire.TypeNone
@@ -209,19 +209,18 @@ func (b *builder) finish() (*Zone, error) {
 			previous, typ = owner, wire.TypeNone
 		}
 		if t != typ {
-			typ, head = t, len(z.data)
-			z.data = append(z.data, byte(t>>8), byte(t), 0, 0, 0, 0)
+			typ, head = t, len(z.names.block)
+			z.names.block = append(z.names.block, byte(t>>8), byte(t), 0, 0, 0, 0)
+			z.cuts = z.cuts || t == wire.TypeNS || t == wire.TypeDNAME
 		}
-		if len(z.data)+len(data)+recordHead+setHead > math.MaxUint32 {
-			return nil, errTooLarge
+		if err := z.names.room(len(data) + recordHead + setHead); err != nil {
+			return nil, err
 		}
-		z.data = set(z.data).add(ttl, class, data)
-		binary.BigEndian.PutUint32(z.data[head+2:], uint32(len(z.data)-head-setHead))
+		z.names.block = set(z.names.block).add(ttl, class, data)
+		binary.BigEndian.PutUint32(z.names.block[head+2:], uint32(len(z.names.block)-head-setHead))
 	}
-	z.offset = append(z.offset, uint32(len(z.data)))
-	z.data = append([]byte(nil), z.data...)
-	z.offset = append([]uint32(nil), z.offset...)
-	z.names.clip()
+	z.names.close()
+	z.names.index()
 	return z, nil
 }
 
@@ -248,7 +247,7 @@ func (z *Zone) enter(owner, previous wire.Name) error {
 }
 
 func (z *Zone) append(n wire.Name) error {
-	z.offset = append(z.offset, uint32(len(z.data)))
-	_, _, err := z.names.Add(n)
-	return err
+	z.wild = z.wild || n[0] == 1 && n[1] == '*'
+	z.names.close()
+	return z.names.enter(n)
 }

@@ -22,10 +22,10 @@ type Zone struct {
 	soaOwner                   wire.Name
 	soa, soaSigs, apex, nsSigs set
 
-	names  Names    // in canonical order, empty non-terminals too
-	offset []uint32 // where each name's sets begin in data; one more at the end
-	data   []byte
+	names  table
 	signed bool // there are NSEC records, or signatures of some
+	cuts   bool // there are DNAMEs, or NS records below the apex: a name that exists may not be this zone's to answer
+	wild   bool // there are wildcards
 }
 
 // set is the records of one owner and type: TTL, class, length of data, data, one behind the other.
@@ -47,18 +47,15 @@ func (s set) add(ttl uint32, class wire.Class, data []byte) set {
 	return append(s, data...)
 }
 
-// setHead is what stands before a set in data: its type and its length in octets.
+// setHead is what stands before a set in the table: its type and its length in octets.
 const setHead = 6
 
-// sets gives the sets of name i, one behind the other with their heads.
-func (z *Zone) sets(i int) []byte { return z.data[z.offset[i]:z.offset[i+1]] }
-
 // empty reports whether name i is an empty non-terminal (RFC 4592, 2.2.2).
-func (z *Zone) empty(i int) bool { return z.offset[i] == z.offset[i+1] }
+func (z *Zone) empty(i int) bool { return len(z.names.sets(i)) == 0 }
 
 // get gives the set of a type at name i; nil when there is none.
 func (z *Zone) get(i int, t wire.Type) set {
-	for b := z.sets(i); len(b) > 0; {
+	for b := z.names.sets(i); len(b) > 0; {
 		n := setHead + int(binary.BigEndian.Uint32(b[2:]))
 		if wire.Type(binary.BigEndian.Uint16(b)) == t {
 			return set(b[setHead:n])
@@ -70,7 +67,7 @@ func (z *Zone) get(i int, t wire.Type) set {
 
 // find gives the number of a name that has records; -1 when there is none.
 func (z *Zone) find(n wire.Name) int {
-	if i := z.names.Find(n); i >= 0 && !z.empty(i) {
+	if i := z.names.look(n); i >= 0 && !z.empty(i) {
 		return i
 	}
 	return -1
@@ -78,7 +75,7 @@ func (z *Zone) find(n wire.Name) int {
 
 // isEmptyNonTerminal reports whether n has no records while names below it do.
 func (z *Zone) isEmptyNonTerminal(n wire.Name) bool {
-	i := z.names.Find(n)
+	i := z.names.look(n)
 	return i >= 0 && z.empty(i)
 }
 
@@ -114,9 +111,9 @@ func (z *Zone) Records() iter.Seq[Record] {
 			!all(z.origin, wire.TypeNS, z.apex, yield) || !all(z.origin, wire.TypeRRSIG, z.nsSigs, yield) {
 			return
 		}
-		for i := range z.names.Len() {
-			owner := z.names.Name(i)
-			for b := z.sets(i); len(b) > 0; {
+		for _, at := range z.names.at {
+			owner := z.names.name(int(at))
+			for b := z.names.sets(int(at)); len(b) > 0; {
 				n := setHead + int(binary.BigEndian.Uint32(b[2:]))
 				if !all(owner, wire.Type(binary.BigEndian.Uint16(b)), set(b[setHead:n]), yield) {
 					return

@@ -44,13 +44,13 @@ func TestCanonicalOrder(t *testing.T) {
 func TestNamesAreSorted(t *testing.T) {
 	z := parse(t, head+"z.deep.below 60 IN A 192.0.2.1\na 60 IN A 192.0.2.1\n_x._y.a 60 IN A 192.0.2.1\na-b 60 IN A 192.0.2.1\nother.test. 60 IN A 192.0.2.1\n")
 	var names []string
-	for i := range z.names.Len() {
-		n := z.names.Name(i)
+	for i, at := range z.names.at {
+		n := z.names.name(int(at))
 		names = append(names, n.String())
-		if i > 0 && compare(z.names.Name(i-1), n) >= 0 {
-			t.Errorf("%s does not come after %s", n, z.names.Name(i-1))
+		if i > 0 && compare(z.names.name(int(z.names.at[i-1])), n) >= 0 {
+			t.Errorf("%s does not come after %s", n, z.names.name(int(z.names.at[i-1])))
 		}
-		if z.names.Find(n) != i {
+		if z.names.look(n) != int(at) {
 			t.Errorf("%s is not found at its place", n)
 		}
 	}
@@ -62,8 +62,8 @@ func TestNamesAreSorted(t *testing.T) {
 			t.Errorf("%s is an empty non-terminal: %v", name, got)
 		}
 	}
-	if i := z.floor(wire.MustName("c.below.example.org.")); z.names.Name(i).String() != "a-b.example.org." {
-		t.Errorf("before c.below comes %s, but empty non-terminals have no NSEC", z.names.Name(i))
+	if i := z.floor(wire.MustName("c.below.example.org.")); z.names.name(i).String() != "a-b.example.org." {
+		t.Errorf("before c.below comes %s, but empty non-terminals have no NSEC", z.names.name(i))
 	}
 	if i := z.floor(wire.MustName("aaa.")); i != -1 {
 		t.Errorf("something comes before the first name: %d", i)
@@ -172,7 +172,7 @@ func FuzzParse(f *testing.F) {
 		var reply wire.Reply
 		reply.Attach(nil)
 		for r := range z.Records() {
-			if i := z.names.Find(r.Owner); r.Owner.Under(z.origin) && i < 0 && r.Type != wire.TypeSOA && r.Type != wire.TypeNS && r.Type != wire.TypeRRSIG {
+			if i := z.names.look(r.Owner); r.Owner.Under(z.origin) && i < 0 && r.Type != wire.TypeSOA && r.Type != wire.TypeNS && r.Type != wire.TypeRRSIG {
 				t.Fatalf("%s is not in the table", r.Owner)
 			}
 			if !r.Owner.Under(z.origin) {
@@ -211,4 +211,59 @@ func BenchmarkLookup(b *testing.B) {
 			}
 		})
 	}
+}
+
+// TestOneLookupIsEnough compares the short way of Lookup with the walk from the apex, over random zones that have neither
+// cuts nor DNAMEs, with wildcards and without.
+func TestOneLookupIsEnough(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	words := []string{"a", "b", "c", "*", "d"}
+	name := func(words []string) string {
+		labels := make([]string, 1+rnd.IntN(3))
+		for i := range labels {
+			labels[i] = words[rnd.IntN(len(words))]
+		}
+		return strings.Join(labels, ".")
+	}
+	short := 0
+	for round := range 200 {
+		used := words
+		if round%2 == 0 {
+			used = []string{"a", "b", "c", "d"}
+		}
+		text := head
+		for range rnd.IntN(12) {
+			text += name(used) + [...]string{" 60 IN A 192.0.2.1\n", " 60 IN TXT x\n", " 60 IN MX 5 a\n"}[rnd.IntN(3)]
+		}
+		text += "alias." + name(used) + " 60 IN CNAME " + name([]string{"a", "b", "d"}) + "\n"
+		z := parse(t, text)
+		if z.cuts || z.wild != strings.Contains(text, "*") {
+			t.Fatalf("cuts %v, wildcards %v in\n%s", z.cuts, z.wild, text)
+		}
+		walked := *z
+		walked.cuts = true
+		for range 100 {
+			n := wire.MustName(name(words) + ".example.org.")
+			typ := [...]wire.Type{wire.TypeA, wire.TypeTXT, wire.TypeMX, wire.TypeCNAME, wire.TypeNS, wire.TypeSOA}[rnd.IntN(6)]
+			var r wire.Request
+			r.SetQuestion(n, typ)
+			got, want := lookup(z, &r), lookup(&walked, &r)
+			if got != want {
+				t.Fatalf("%s %s: %s, want %s in\n%s", n, typ, got, want, text)
+			}
+			if z.find(n) >= 0 || !z.wild {
+				short++
+			}
+		}
+	}
+	if short < 1000 {
+		t.Errorf("only %d questions went the short way", short)
+	}
+}
+
+func lookup(z *Zone, r *wire.Request) string {
+	var m wire.Reply
+	m.Begin(r, wire.NoError, 0)
+	a := z.Lookup(Question{Name: r.Name(), Type: r.Type}, &m)
+	return fmt.Sprintf("%d %s %s %x", a.Result, a.Target, a.Wildcard, m.Bytes())
 }
