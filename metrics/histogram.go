@@ -135,10 +135,27 @@ func add(c *atomic.Uint64, n uint64, single bool) {
 	}
 }
 
+// steps are the bounds of the native buckets between 1/2 and 1, without the upper end.
+var steps = func() (s [1 << nativeSchema]float64) {
+	for i := range s {
+		s[i] = math.Exp2(float64(i)/(1<<nativeSchema) - 1)
+	}
+	return s
+}()
+
 // nativeIndex is the native bucket of v > 0: the smallest i with v <= 2^(i/16).
 func nativeIndex(v float64) int {
-	i := int(math.Ceil(math.Log2(v) * (1 << nativeSchema)))
-	return min(max(i, nativeLow), nativeHigh)
+	fraction, exponent := math.Frexp(v)
+	step := 0
+	for width := len(steps) / 2; width > 0; width /= 2 { // the first step that is not below the fraction
+		if steps[step+width-1] < fraction {
+			step += width
+		}
+	}
+	if steps[step] < fraction {
+		step++
+	}
+	return min(max((exponent-1)<<nativeSchema+step, nativeLow), nativeHigh)
 }
 
 // Snapshot is a histogram added up.

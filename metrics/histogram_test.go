@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"math"
+	"math/rand/v2"
 	"reflect"
 	"testing"
 )
@@ -25,6 +27,26 @@ func TestObserveIntCountsAsObserve(t *testing.T) {
 	}
 }
 
+// The bucket of a value is the one whose bounds it lies between.
+func TestNativeIndexIsBetweenItsBounds(t *testing.T) {
+	bound := func(i int) float64 { return math.Exp2(float64(i) / (1 << nativeSchema)) }
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 100000 {
+		v := math.Exp2(random.Float64()*44 - 22)
+		if i := nativeIndex(v); v > bound(i) || v <= bound(i-1) {
+			t.Fatalf("%g is in bucket %d, between %g and %g", v, i, bound(i-1), bound(i))
+		}
+	}
+	for e := -20; e <= 20; e++ {
+		if i := nativeIndex(math.Exp2(float64(e))); i != e<<nativeSchema {
+			t.Errorf("2^%d is in bucket %d", e, i)
+		}
+	}
+	if nativeIndex(math.MaxFloat64) != nativeHigh || nativeIndex(math.SmallestNonzeroFloat64) != nativeLow {
+		t.Error("what is beyond the ends is not in the buckets at the ends")
+	}
+}
+
 func TestColumnsLeadToMonitoredTypes(t *testing.T) {
 	for typ, i := range columns {
 		if int(i) < len(monitored) && int(monitored[i]) != typ {
@@ -35,6 +57,13 @@ func TestColumnsLeadToMonitoredTypes(t *testing.T) {
 		if int(columns[typ]) != i {
 			t.Errorf("type %d has column %d, want %d", typ, columns[typ], i)
 		}
+	}
+}
+
+func BenchmarkObserve(b *testing.B) {
+	h := New(1).Histogram("h", "", TimeBounds())
+	for b.Loop() {
+		h.ObserveN(0, 0.0000123, 3)
 	}
 }
 
