@@ -28,6 +28,7 @@ func TestUDPExchangeAllocatesNothing(t *testing.T) {
 	run := func() {
 		w.done = false
 		g.Ask(l, r, Options{Via: UDP}, w)
+		l.FlushNow()
 		for !w.done {
 			l.Turn(true)
 		}

@@ -13,6 +13,7 @@ type exchange struct {
 	m        *member
 	query    []byte // the packed question; the ID is put in for each attempt
 	question int    // where the question ends in it
+	large    bool   // asks for replies as large as a slot, or larger (udp.go)
 	key      []byte // what identical questions have in common
 	hash     uint64
 	listed   bool      // in the table of flights
@@ -74,6 +75,7 @@ func (e *exchange) prepare(r *wire.Request, via Via) {
 	}
 	e.via = via
 	e.query = r.AppendQuery(e.query[:0], 0, r.EDNS.Size)
+	e.large = r.EDNS.Size >= slotSize
 	name := wire.HeaderSize + len(r.Name())
 	e.question = name + 4
 	e.key = append(e.key[:0], byte(via), e.query[2], e.query[3])

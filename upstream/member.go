@@ -20,7 +20,11 @@ type member struct {
 	budget budget
 	asking int         // Ask calls on the stack: ends wait for the mailbox
 	late   []*exchange // ended inside Ask
-	sweep  loop.Timer
+	dirty  []outlet    // have gathered something in this turn
+	spare  []outlet    // the other half of the pair
+	// The arguments of system calls for many datagrams, and the slots that are received into.
+	outgoing, incoming vector
+	sweep              loop.Timer
 	// closing ends the member when the last exchange has; closed refuses new ones.
 	closing, closed bool
 	done            chan struct{} // closed when the member is closed
@@ -30,7 +34,34 @@ type member struct {
 const maxDatagram = 65535
 
 func newMember(g *Group, l *loop.Loop) *member {
-	return &member{g: g, loop: l, rand: rand.NewChaCha8(seed()), buf: make([]byte, maxDatagram), done: make(chan struct{})}
+	m := &member{g: g, loop: l, rand: rand.NewChaCha8(seed()), buf: make([]byte, maxDatagram), done: make(chan struct{})}
+	m.outgoing.init()
+	m.incoming.init()
+	l.OnFlush(m)
+	return m
+}
+
+// outlet gathers questions during a turn, and sends them together at its end.
+type outlet interface{ endTurn() }
+
+// gathered asks for o's end of the turn.
+func (m *member) gathered(o outlet) { m.dirty = append(m.dirty, o) }
+
+// Flush sends the turn's questions.
+func (m *member) Flush(*loop.Loop) {
+	if len(m.dirty) == 0 {
+		return
+	}
+	dirty := m.dirty
+	m.dirty = m.spare
+	for i, o := range dirty {
+		o.endTurn()
+		dirty[i] = nil
+	}
+	m.spare = dirty[:0]
+	if len(m.dirty) > 0 { // one that failed was asked again: it leaves in another turn, at once
+		m.loop.Post(m)
+	}
 }
 
 // now is the loop's time.
@@ -82,7 +113,7 @@ func (m *member) put(e *exchange) {
 	}
 }
 
-// Do tells the ends that came about inside Ask.
+// Do tells the ends that came about inside Ask. What else asks for a turn needs nothing but its end.
 func (m *member) Do(*loop.Loop) {
 	late := m.late
 	m.late = nil
@@ -129,6 +160,7 @@ func (m *member) shut() {
 	}
 	m.closed = true
 	m.loop.Stop(&m.sweep)
+	m.loop.RemoveFlush(m)
 	for _, p := range m.peers {
 		if p != nil {
 			p.close()
@@ -143,6 +175,8 @@ type peer struct {
 	s       *Server
 	udp     pool
 	streams []*stream
+	last    *stream       // the connection chosen last; nil when it is closed
+	quick   int           // replies in a row that came over streams soon
 	mixed   bool          // replies have come out of order: a connection may carry many questions
 	usual   quantile      // the time within which most replies come
 	dial    time.Duration // average time to connect; 0 before the first

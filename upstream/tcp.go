@@ -12,6 +12,9 @@ import (
 // maxUnsent bounds what waits for a peer that reads too slowly.
 const maxUnsent = 1 << 18
 
+// readsInARow bounds the reads of one connection before others have their turn.
+const readsInARow = 64
+
 // tcp carries a stream over a plain connection of the loop's own.
 type tcp struct {
 	s   *stream
@@ -19,6 +22,8 @@ type tcp struct {
 	out []byte // not yet sent
 	in  []byte // read and not yet taken
 	on  bool   // watched for being writable
+
+	gathered bool // asked for the end of the turn
 }
 
 func newTCP(s *stream) (*tcp, error) {
@@ -63,12 +68,21 @@ func (c *tcp) connected() bool {
 	return ok
 }
 
+// write gathers a frame. The questions of a turn leave with one system call, and one segment.
 func (c *tcp) write(frame []byte) {
 	c.out = append(c.out, frame...)
-	if !c.s.ready {
+	if c.s.ready && !c.gathered {
+		c.gathered = true
+		c.s.p.m.gathered(c)
+	}
+}
+
+// endTurn sends what was gathered. What fails is found by the next read, which is told of it.
+func (c *tcp) endTurn() {
+	c.gathered = false
+	if c.fd < 0 || len(c.out) == 0 {
 		return
 	}
-	// What fails is found by the next read: the caller is in the middle of its own work.
 	n, errno := loop.Write(c.fd, c.out)
 	if errno == 0 {
 		c.out = c.out[:copy(c.out, c.out[n:])]
@@ -109,7 +123,7 @@ func (c *tcp) failed(op string, errno unix.Errno) {
 
 // read takes whole frames (RFC 1035, 4.2.2) as they come.
 func (c *tcp) read() {
-	for range drainedPerRun {
+	for range readsInARow {
 		if cap(c.in)-len(c.in) < 2048 {
 			c.in = append(make([]byte, 0, 2*cap(c.in)+4096), c.in...)
 		}
@@ -126,8 +140,9 @@ func (c *tcp) read() {
 			c.s.lost(io.EOF)
 			return
 		}
+		free := cap(c.in) - len(c.in)
 		c.in = c.in[:len(c.in)+n]
-		if !c.frames() {
+		if !c.frames() || n < free { // less than there was room for: there is no more, and waiting tells of what comes
 			return
 		}
 	}

@@ -7,27 +7,40 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/godwit-dns/godwit/loop"
+	"github.com/godwit-dns/godwit/wire"
 )
 
 // Limits of a server's UDP sockets on one loop. A socket per question would fill a node's connection tracking table, and
 // one socket for all would leave an attacker 16 bits to guess.
 const (
-	minSockets    = 16
-	maxSockets    = 256
-	socketAge     = 10 * time.Second
-	socketUses    = 1000
-	perSocket     = 8    // questions in flight for each socket that double the pool
-	fullSocket    = 4096 // questions in flight on one socket: the ID must stay hard to guess
-	maxWrong      = 8    // messages of no question that move a question to TCP
-	drainedPerRun = 64   // datagrams read from one socket in a row
+	minSockets = 16
+	maxSockets = 256
+	socketAge  = 10 * time.Second
+	socketUses = 1000
+	perSocket  = 8    // questions in flight for each socket that double the pool
+	fullSocket = 4096 // questions in flight on one socket: the ID must stay hard to guess
+	maxWrong   = 8    // messages of no question that move a question to TCP
+	batch      = 32   // questions that leave with one system call
+	slots      = 15   // replies that come with one, where several questions are in flight
+	slotSize   = 4352 // room for each of them; not a power of two, so that slots don't share lines of a CPU's cache
 )
 
 // pool is a server's rolling set of connected sockets on ports that the kernel chose at random.
+//
+// The questions of a turn leave together, with one system call, by one socket that is drawn for them; each has an ID of
+// its own. To whom does not see them every question has a port and an ID that can't be foreseen, as if it had drawn a
+// socket alone: that others share the port helps no forger, whose reply has to hit the ID of the very question that it
+// answers.
 type pool struct {
 	p        *peer
 	sockets  []*socket // nil where none is open
 	old      []*socket // take no new questions, and are closed when their last has ended
 	inFlight int
+
+	turn  *socket // drawn for the questions of this turn; nil before the first
+	queue []*try  // those that have not left yet; any of them may have ended meanwhile
+	out   []byte  // their messages, one behind the other
+	ends  []int   // where each ends in out
 }
 
 // socket is one connected UDP socket with the questions that left by it.
@@ -39,29 +52,98 @@ type socket struct {
 	uses  int
 	ids   []uint16 // of the attempts in who
 	who   []*try
+	large bool       // a reply may be larger than a slot
 	wrong int        // messages that belonged to no question
 	gone  [64]uint16 // IDs whose questions ended without their reply, which may still come
 	goneN int
 }
 
-// send sends t's question by a socket drawn at random.
+// send gives t's question a socket and an ID. It leaves at the end of the turn.
 func (u *pool) send(t *try) error {
-	for retried := false; ; retried = true {
+	m := u.p.m
+	if u.turn != nil && u.turn.fd >= 0 {
+		m.g.metrics.reused(u.p.s, m.loop.Index(), UDP, true)
+	} else {
 		s, err := u.draw()
 		if err != nil {
 			return err
 		}
-		errno := s.send(t)
-		if errno == 0 || errno == unix.EAGAIN { // a full buffer is a lost datagram: it is sent again when nothing comes
-			return nil
-		}
-		s.drop(t)
-		if errno == unix.ECONNREFUSED && !retried { // news of an earlier question
-			s.broke(errno)
-			continue
-		}
-		return ioError("write", unix.SOCK_DGRAM, s.local, u.p.s.Addr, errno)
+		u.empty() // the questions of a socket that was closed have ended
+		u.turn = s
 	}
+	u.turn.take(t)
+	if len(u.queue) == 0 {
+		m.gathered(u)
+	}
+	u.queue, u.out = append(u.queue, t), append(u.out, t.e.query...)
+	u.ends = append(u.ends, len(u.out))
+	return nil
+}
+
+// endTurn sends what was gathered; the next question draws a socket again.
+func (u *pool) endTurn() {
+	u.flush()
+	if len(u.queue) == 0 { // a failure may have made others be asked meanwhile
+		u.turn = nil
+	}
+}
+
+// flush sends what was gathered.
+func (u *pool) flush() {
+	s, n := u.turn, len(u.queue)
+	if n == 0 || s.fd < 0 {
+		u.empty()
+		return
+	}
+	var failed []*try
+	var why unix.Errno
+	for done := 0; done < n; {
+		sent, errno := u.write(done)
+		switch errno {
+		case 0:
+			done += sent
+		case unix.EINTR:
+		case unix.EAGAIN: // a full buffer is a lost datagram: it is sent again when nothing comes
+			done = n
+		case unix.ECONNREFUSED: // news of an earlier question
+			u.queue = u.queue[:copy(u.queue, u.queue[done:])]
+			s.broke(errno)
+			return
+		default:
+			failed, why = append(failed, u.queue[done]), errno
+			done++
+		}
+	}
+	u.empty()
+	for _, t := range failed {
+		if t.socket == s {
+			s.drop(t)
+			t.fail(ioError("write", unix.SOCK_DGRAM, s.local, u.p.s.Addr, why))
+		}
+	}
+}
+
+// write sends what is gathered from first on, as much as one system call takes, and tells how much that was.
+func (u *pool) write(first int) (int, unix.Errno) {
+	start, v := 0, &u.p.m.outgoing
+	if first > 0 {
+		start = u.ends[first-1]
+	}
+	ends := u.ends[first:min(len(u.ends), first+batch)]
+	if len(ends) == 1 {
+		_, errno := loop.Write(u.turn.fd, u.out[start:ends[0]])
+		return 1, errno
+	}
+	for i, end := range ends {
+		v.put(i, u.out[start:end])
+		start = end
+	}
+	return v.send(u.turn.fd, len(ends))
+}
+
+func (u *pool) empty() {
+	clear(u.queue)
+	u.queue, u.out, u.ends = u.queue[:0], u.out[:0], u.ends[:0]
 }
 
 // draw gives a socket, opened when its place is empty or its time is over.
@@ -166,8 +248,8 @@ func (u *pool) close() {
 	}
 }
 
-// send gives t an ID and sends its question.
-func (s *socket) send(t *try) unix.Errno {
+// take gives t an ID of its own among the questions on this socket.
+func (s *socket) take(t *try) {
 	m := s.p.m
 	id := uint16(m.rand.Uint64())
 	for s.find(id) >= 0 {
@@ -176,11 +258,10 @@ func (s *socket) send(t *try) unix.Errno {
 	t.id, t.socket, t.wrong = id, s, s.wrong
 	s.ids, s.who = append(s.ids, id), append(s.who, t)
 	s.uses++
+	s.large = s.large || t.e.large
 	s.p.udp.inFlight++
 	q := t.e.query
 	q[0], q[1] = byte(id>>8), byte(id)
-	_, errno := loop.Write(s.fd, q)
-	return errno
 }
 
 func (s *socket) find(id uint16) int {
@@ -192,23 +273,41 @@ func (s *socket) find(id uint16) int {
 	return -1
 }
 
-// Ready reads what has come.
+// Ready reads what has come: no more than there are questions, since waiting tells of whatever else there is.
 func (s *socket) Ready(*loop.Loop, bool, bool) bool {
 	m := s.p.m
-	for range drainedPerRun {
-		n, errno := loop.Read(s.fd, m.buf)
-		switch errno {
-		case 0:
-			s.datagram(m.buf[:n])
-		case unix.EINTR:
-		case unix.EAGAIN:
-			return false
-		default:
-			s.broke(errno)
+	n := min(len(s.ids), slots)
+	if n <= 1 || s.large {
+		size, errno := loop.Read(s.fd, m.buf)
+		if s.readable(errno) {
+			s.datagram(m.buf[:size])
 		}
-		if s.fd < 0 {
-			return false
+		return false
+	}
+	for i := range n {
+		m.incoming.put(i, m.buf[i*slotSize:][:slotSize])
+	}
+	n, errno := m.incoming.receive(s.fd, n)
+	if s.readable(errno) {
+		for i := 0; i < n && s.fd >= 0; i++ {
+			msg := m.buf[i*slotSize:][:m.incoming.size(i)]
+			if len(msg) == slotSize { // more than anybody asked for: the rest of it is lost
+				msg[2] |= byte(wire.FlagTC >> 8)
+			}
+			s.datagram(msg)
 		}
+	}
+	return false
+}
+
+// readable reports whether something was read. An error that is the peer's ends the socket.
+func (s *socket) readable(errno unix.Errno) bool {
+	switch errno {
+	case 0:
+		return true
+	case unix.EINTR, unix.EAGAIN:
+	default:
+		s.broke(errno)
 	}
 	return false
 }
@@ -285,8 +384,21 @@ func (u *pool) settle(s *socket) {
 }
 
 // broke ends all attempts on the socket: the peer or the network refused one of them (ICMP), and does not say which.
+// Those that have not left yet are not meant, and leave by another socket.
 func (s *socket) broke(errno unix.Errno) {
 	u := &s.p.udp
+	var unsent []*try
+	if u.turn == s {
+		for _, t := range u.queue {
+			if t.socket == s {
+				s.drop(t)
+				t.socket = nil
+				unsent = append(unsent, t)
+			}
+		}
+		u.empty()
+		u.turn = nil
+	}
 	for i, o := range u.sockets {
 		if o == s { // so that what is asked next does not come here
 			u.retire(i)
@@ -295,6 +407,11 @@ func (s *socket) broke(errno unix.Errno) {
 	}
 	if s.fd >= 0 && len(s.ids) > 0 {
 		s.abandon(ioError("read", unix.SOCK_DGRAM, s.local, s.p.s.Addr, errno))
+	}
+	for _, t := range unsent {
+		if err := u.send(t); err != nil {
+			t.fail(err)
+		}
 	}
 }
 

@@ -212,6 +212,85 @@ func TestRefusedAtOnce(t *testing.T) {
 	}
 }
 
+// together asks n questions in one turn.
+func (b *bench) together(g *Group, n int, o Options) []<-chan result {
+	waits := make([]<-chan result, n)
+	asked := make(chan bool)
+	b.loops[0].Post(loop.TaskFunc(func(l *loop.Loop) {
+		for i := range waits {
+			w := &collector{time.Now(), make(chan result, 1)}
+			waits[i] = w.c
+			g.Ask(l, question(fmt.Sprintf("n%d.example.org.", i)), o, w)
+		}
+		close(asked)
+	}))
+	<-asked
+	return waits
+}
+
+func TestQuestionsOfATurnShareASocket(t *testing.T) {
+	b := newBench(t, 1)
+	var mu sync.Mutex
+	ids := map[uint16]bool{}
+	s := newUDP(t, "127.0.0.1:0", func(m *dns.Msg, reply func([]byte)) {
+		mu.Lock()
+		ids[m.Id] = true
+		mu.Unlock()
+		r := echo(m, "192.0.2.1")
+		if strings.HasPrefix(m.Question[0].Name, "n7.") { // larger than was asked for, and than a slot
+			for range 500 {
+				r.Answer = append(r.Answer, r.Answer[0])
+			}
+			r.Compress = true
+		}
+		reply(pack(r))
+	})
+	g := b.group(nil, s.addr)
+	ports := func() (n int) {
+		s.ports.Range(func(any, any) bool { n++; return true })
+		return n
+	}
+	const many = 3*batch + 5
+	for i, w := range b.together(g, many, Options{Via: UDP}) {
+		r := b.wait(w)
+		if i == 7 {
+			if r.err != nil || !r.m.Truncated && len(r.m.Answer) != 501 { // whole where it was the only one awaited
+				t.Errorf("got %d answers, %v; want a reply that is cut or whole", len(r.m.Answer), r.err)
+			}
+			continue
+		}
+		mustAnswer(t, r, "192.0.2.1")
+	}
+	if n := ports(); n != 1 {
+		t.Errorf("%d ports for the questions of one turn, want 1", n)
+	}
+	mu.Lock()
+	if len(ids) < many-3 { // two alike are possible after one has ended
+		t.Errorf("%d IDs for %d questions", len(ids), many)
+	}
+	mu.Unlock()
+	for range 40 {
+		mustAnswer(t, b.ask(g, "a.example.org.", UDP), "192.0.2.1")
+	}
+	if n := ports(); n < minSockets/2 {
+		t.Errorf("%d ports in 40 more turns: sockets must be drawn at random", n)
+	}
+}
+
+func TestRefusalOfATurnsQuestions(t *testing.T) {
+	b := newBench(t, 1)
+	addr, good := refusedAddr(t), answering(t, "192.0.2.1")
+	for _, w := range b.together(b.group(nil, addr), 2*batch, Options{Via: UDP}) {
+		if r := b.wait(w); r.err == nil || !strings.Contains(r.err.Error(), "connection refused") {
+			t.Errorf("got %v, %v", r.m, r.err)
+		}
+	}
+	g := b.group(func(c *Config) { c.Policy = Sequential }, addr, good.addr)
+	for _, w := range b.together(g, 2*batch, Options{Via: UDP}) {
+		mustAnswer(t, b.wait(w), "192.0.2.1")
+	}
+}
+
 func TestSilenceTimesOut(t *testing.T) {
 	b := newBench(t, 1)
 	s := silent(t)

@@ -93,6 +93,7 @@ func (h *harness) ask(t *testing.T, proto chain.Proto) {
 	q.Proto, q.Start = proto, h.worker.Loop.Now()
 	h.done = false
 	h.worker.Start(q, h, h)
+	h.worker.Loop.FlushNow()
 	for !h.done {
 		h.worker.Loop.Turn(true)
 	}
