@@ -53,7 +53,7 @@ func (e *exchange) hedge() {
 	}
 	s := e.another(first.p.s)
 	if s == nil {
-		if first.via != UDP {
+		if first.via != UDP && !first.stuck() {
 			return // a stream loses nothing
 		}
 		s = first.p.s
@@ -67,6 +67,15 @@ func (e *exchange) hedge() {
 	} else if s == first.p.s {
 		second.expires = first.expires // both are one attempt at the server
 	}
+}
+
+// stuck reports whether the attempt waits behind others on a connection whose peer may answer in order.
+func (t *try) stuck() bool {
+	if t.stream == nil || !t.stream.ready || t.p.mixed || t.stream.find(t.id) < 1 {
+		return false
+	}
+	t.p.quick = 0
+	return true
 }
 
 // another gives a server besides s that may be asked as well; nil when there is none.

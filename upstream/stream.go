@@ -13,14 +13,20 @@ import (
 const (
 	maxStreams   = 32
 	maxPipelined = 64              // questions in flight on a connection whose peer answers out of order
+	maxQueued    = 16              // the same where the peer was quick with the last quickRun questions
+	quickRun     = 100             // replies in a row
+	quick        = minPatience     // the longest time of each
 	defaultAge   = 5 * time.Minute // a connection's life, so that new replicas of a server get their share
 	minDial      = time.Second
 	maxDial      = 5 * time.Second
 )
 
 // stream is one connection to a server, over TCP or TLS, with the questions in flight on it in the order in which they
-// were sent. Servers that answer one question at a time get one at a time, unless there are no more connections to be
-// had; once replies came out of order many share a connection (RFC 7766, 6.2.1.1).
+// were sent. Once replies came out of order many questions share a connection (RFC 7766, 6.2.1.1). Servers that answer
+// one question at a time would make those behind a slow one wait: they get one at a time, unless there are no more
+// connections to be had. But while such a server is quick with everything nobody waits for long, and a few may share: a
+// system call and a packet carry many. The first slow reply ends that, and who is stuck behind it asks again over another
+// connection (hedge.go).
 type stream struct {
 	p       *peer
 	carrier carrier
@@ -67,13 +73,34 @@ func (p *peer) sendStream(t *try, fresh bool) error {
 	return nil
 }
 
-// choose finds a connection.
+// choose finds a connection: the last one as long as it takes more.
 func (p *peer) choose(fresh bool) (*stream, error) {
 	m := p.m
 	limit := 1
-	if p.mixed {
+	switch {
+	case p.mixed:
 		limit = maxPipelined
+	case p.quick >= quickRun:
+		limit = maxQueued
 	}
+	if s := p.last; s != nil && !fresh && s.takes(limit) {
+		m.g.metrics.reused(p.s, m.loop.Index(), TCP, true)
+		return s, nil // what goes over one connection leaves together
+	}
+	s, err := p.search(fresh, limit)
+	p.last = s
+	return s, err
+}
+
+// takes reports whether a question more may go over a connection that is up.
+func (s *stream) takes(limit int) bool {
+	now := s.p.m.now()
+	return s.ready && !s.retired && len(s.ids) < limit && now-s.born <= s.age && (len(s.ids) > 0 || now-s.used <= s.p.m.g.cfg.Expire)
+}
+
+// search finds the least loaded connection, or opens one.
+func (p *peer) search(fresh bool, limit int) (*stream, error) {
+	m := p.m
 	var best *stream
 	for i := len(p.streams) - 1; i >= 0; i-- {
 		s := p.streams[i]
@@ -81,7 +108,8 @@ func (p *peer) choose(fresh bool) (*stream, error) {
 			s.shut()
 			continue
 		}
-		stuck := !s.ready && m.now()-s.born > maxDial // the kernel would send its next SYN in many seconds
+		s.retired = s.retired || m.now()-s.born > s.age // one that is never idle has to end, too
+		stuck := !s.ready && m.now()-s.born > maxDial   // the kernel would send its next SYN in many seconds
 		if !s.retired && !stuck && len(s.ids) < maxPipelined && (best == nil || s.load() < best.load()) {
 			best = s
 		}
@@ -202,6 +230,11 @@ func (s *stream) received(msg []byte) {
 	s.take(i)
 	s.served++
 	s.used = m.now()
+	if t == nil || s.used-t.sent > quick {
+		s.p.quick = 0
+	} else {
+		s.p.quick++
+	}
 	if t != nil {
 		t.replied(msg)
 	}
@@ -288,6 +321,9 @@ func (s *stream) shut() {
 	}
 	s.closed, s.retired = true, true
 	s.carrier.close()
+	if s.p.last == s {
+		s.p.last = nil
+	}
 	all := s.p.streams
 	for i, o := range all {
 		if o == s {

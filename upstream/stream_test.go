@@ -124,6 +124,50 @@ func TestPipeliningOnceRepliesComeOutOfOrder(t *testing.T) {
 	}
 }
 
+// A server that answers in order may be given several questions while it is quick; once it is not, nobody waits behind
+// the slow one for long.
+func TestQuickServersShareAConnection(t *testing.T) {
+	b := newBench(t, 1)
+	release := make(chan struct{})
+	s := newTCPServer(t, listen(t, "127.0.0.1:0"), func(c *dns.Conn) {
+		for {
+			m, err := c.ReadMsg()
+			if err != nil {
+				return
+			}
+			if strings.HasPrefix(m.Question[0].Name, "slow") {
+				<-release
+			}
+			if c.WriteMsg(echo(m, "192.0.2.1")) != nil {
+				return
+			}
+		}
+	})
+	g := b.group(nil, s.addr)
+	for quickOnes := 0; quickOnes < quickRun; {
+		if r := b.ask(g, "a.example.org.", TCP); r.took < quick {
+			quickOnes++
+		} else { // the machine is busy
+			quickOnes = 0
+		}
+	}
+	for _, w := range b.together(g, maxQueued, Options{Via: TCP}) {
+		mustAnswer(t, b.wait(w), "192.0.2.1")
+	}
+	if n := s.conns.Load(); n != 1 {
+		t.Errorf("%d connections for %d questions at once, want 1", n, maxQueued)
+	}
+	slow := b.start(g, 0, question("slow.example.org."), Options{Via: TCP})
+	for _, w := range b.together(g, maxQueued/2, Options{Via: TCP}) {
+		mustAnswer(t, b.wait(w), "192.0.2.1")
+	}
+	if n := s.conns.Load(); n < 2 {
+		t.Errorf("%d connections: nobody asked again over another one", n)
+	}
+	close(release)
+	mustAnswer(t, b.wait(slow), "192.0.2.1")
+}
+
 func TestConnectionClosedInFlightMovesOnce(t *testing.T) {
 	b := newBench(t, 1)
 	var closes atomic.Int64
