@@ -1,4 +1,7 @@
 // Command godwit serves DNS from a Corefile. It takes the flags of coredns, also when it is called so.
+//
+//	godwit node    is a node's agent; it takes the flags of node-cache, and the command may be called so
+//	godwit probe   asks this pod's agent whether it owns the node's DNS
 package main
 
 import (
@@ -6,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 
+	"github.com/godwit-dns/godwit/node"
 	"github.com/godwit-dns/godwit/plugin"
 	"github.com/godwit-dns/godwit/run"
 )
@@ -16,7 +21,31 @@ import (
 // version is set by the linker in releases.
 var version = "0.1.0-dev"
 
-func main() { os.Exit(command(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+func main() {
+	os.Exit(dispatch(filepath.Base(os.Args[0]), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// dispatch finds the command that is meant by the program's name and the first argument. As coredns it has none but its own.
+func dispatch(name string, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	first := ""
+	if len(args) > 0 && name != "coredns" {
+		first = args[0]
+	}
+	switch {
+	case first == "probe":
+		return node.Probe(args[1:], stdout, stderr)
+	case first == "node":
+		return agent(name+" node", args[1:], stdin, stdout, stderr)
+	case name == "node-cache":
+		return agent(name, args, stdin, stdout, stderr)
+	}
+	return command(args, stdin, stdout, stderr)
+}
+
+func agent(name string, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	return node.Main(args, node.Program{Name: name, Version: versionText(), Directives: plugin.All(),
+		Stdin: stdin, Stdout: stdout, Stderr: stderr, Env: os.LookupEnv})
+}
 
 func command(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	opt := run.Options{Directives: plugin.All(), Stdin: stdin, Stdout: stdout, Version: versionText()}
