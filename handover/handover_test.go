@@ -63,20 +63,16 @@ func TestHandover(t *testing.T) {
 
 // The cache may end anywhere: because the time is over, because the reader has enough, because the writer fails.
 func TestCacheIsCut(t *testing.T) {
-	r := newRig(t, func(o *Old, s *fakeSide) { s.cache = make([]byte, 8<<20) })
+	r := newRig(t, func(_ *Old, s *fakeSide) { s.cache = make([]byte, 8<<20) })
 	taken, err := r.take()
 	if err != nil {
 		t.Fatal(err)
 	}
-	begin := time.Now()
 	if err = taken.Ready(t.Context(), func(from io.Reader) {
 		_, _ = io.ReadFull(from, make([]byte, 100001))
 		time.Sleep(2 * protocolLimits().cache)
 	}); err != nil {
 		t.Fatal(err)
-	}
-	if d := time.Since(begin); d > 10*protocolLimits().cache {
-		t.Errorf("a cache that nobody reads took %v", d)
 	}
 	if err = taken.Own(t.Context(), aliasText(newID, "mine")); err != nil {
 		t.Error(err)
@@ -127,7 +123,13 @@ func TestSlowSuccessor(t *testing.T) {
 	for _, step := range []string{"listeners", "ready"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, func(o *Old, _ *fakeSide) { o.limits.ready, o.limits.own = 200*time.Millisecond, 200*time.Millisecond })
+			r := newRig(t, func(o *Old, _ *fakeSide) {
+				if step == "ready" {
+					o.limits.own = 200 * time.Millisecond
+				} else {
+					o.limits.ready = 200 * time.Millisecond
+				}
+			})
 			taken, err := r.take()
 			if err != nil {
 				t.Fatal(err)
@@ -164,7 +166,7 @@ func TestOldHangs(t *testing.T) {
 	defer l.file.Close()
 	alias.text = aliasText(oldID, l.name)
 	limits := protocolLimits()
-	limits.step, limits.list, limits.own = 100*time.Millisecond, 200*time.Millisecond, 200*time.Millisecond
+	limits.list, limits.own = 500*time.Millisecond, 500*time.Millisecond
 	for _, until := range []kind{kindListeners, kindReady, kindCacheEnd, kindOwned} {
 		t.Run(until.String(), func(t *testing.T) {
 			_ = alias.SetAlias(aliasText(oldID, l.name))
@@ -299,9 +301,10 @@ func TestTakeIsCancelled(t *testing.T) {
 	alias.text = aliasText(oldID, l.name)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	begin := time.Now()
-	if _, err = Take(ctx, newID, alias, debugLog(io.Discard)); err == nil || time.Since(begin) > protocolLimits().step/2 {
-		t.Errorf("%v after %v", err, time.Since(begin))
+	limits := protocolLimits()
+	limits.step = time.Hour // so that the test ends only if the cancellation is seen
+	if _, err = take(ctx, newID, alias, debugLog(io.Discard), limits); err == nil {
+		t.Error("taken over from an agent that says nothing")
 	}
 }
 

@@ -44,7 +44,7 @@ func TestStrangerGetsNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, func(o *Old, _ *fakeSide) { o.limits.step = 200 * time.Millisecond })
+			r := newRig(t, nil)
 			c := stranger(t, r.old.Alias())
 			play(c)
 			if name != "leaves at once" {
@@ -96,7 +96,7 @@ func TestWithoutTheRightToWrite(t *testing.T) {
 // A nonce proves something only behind the name of the agent that gave it out: else a process that answers at a dead
 // agent's name could let an honest successor write the nonce that it was given itself by the living one.
 func TestRelayedNonce(t *testing.T) {
-	r := newRig(t, func(o *Old, _ *fakeSide) { o.limits.step = 500 * time.Millisecond })
+	r := newRig(t, nil)
 	dead, err := listen()
 	if err != nil {
 		t.Fatal(err)

@@ -65,7 +65,7 @@ func take(ctx context.Context, id string, alias Alias, log *slog.Logger, limits 
 		return nil, fmt.Errorf("%w: %w", ErrNobody, err)
 	}
 	t := &Taken{predecessor: predecessor, socket: socket, c: c, alias: alias, limits: limits, log: log.With("predecessor", predecessor)}
-	defer context.AfterFunc(ctx, func() { c.within(0) })()
+	defer context.AfterFunc(ctx, c.close)()
 	t.log.Debug("handover", "step", "connected")
 	if err = t.prove(id, base); err != nil {
 		c.close()
@@ -153,9 +153,9 @@ func (t *Taken) receiveListeners() error {
 
 // Ready tells the predecessor that the listeners are read and answered here, upon which it stops reading them and sends its
 // cache. Load reads it, to its end or as far as it likes; what it makes of it is its own affair. Errors are ErrGone and
-// ErrKept.
+// ErrKept; the end of ctx is the latter.
 func (t *Taken) Ready(ctx context.Context, load func(r io.Reader)) error {
-	defer context.AfterFunc(ctx, func() { t.c.within(0) })()
+	defer context.AfterFunc(ctx, t.c.close)()
 	t.c.within(t.limits.list)
 	if err := t.c.say(kindReady); err != nil {
 		return t.lost(err)
@@ -205,10 +205,10 @@ func (r *cacheReader) Read(p []byte) (int, error) {
 
 // Own makes this agent the owner: mine, the text of its own Old, goes into the alias, then the predecessor is told and its
 // consent awaited. Call it when this agent's rules are in. The connection is closed when it returns. Errors are ErrGone and
-// ErrKept.
+// ErrKept; the end of ctx is the latter.
 func (t *Taken) Own(ctx context.Context, mine string) error {
 	defer t.Close()
-	defer context.AfterFunc(ctx, func() { t.c.within(0) })()
+	defer context.AfterFunc(ctx, t.c.close)()
 	// Before the predecessor leaves, so that there is no moment in which the alias names one that has left.
 	if err := t.alias.SetAlias(mine); err != nil {
 		t.c.refuse(err)
