@@ -75,6 +75,11 @@ func update(set string, lifetime time.Duration) []byte {
 		attr(unix.NFTA_DYNSET_SREG_KEY, be32(a)), attr(unix.NFTA_DYNSET_TIMEOUT, be64(uint64(lifetime.Milliseconds()))))
 }
 
+// forget takes what is in the registers out of the set.
+func forget(set string) []byte {
+	return expr("dynset", str(unix.NFTA_DYNSET_SET_NAME, set), attr(unix.NFTA_DYNSET_OP, be32(dynsetDelete)), attr(unix.NFTA_DYNSET_SREG_KEY, be32(a)))
+}
+
 func notrack() []byte { return expr("notrack") }
 
 func verdict(code int32, chain string) []byte {

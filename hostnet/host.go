@@ -229,10 +229,10 @@ func (h *Host) GiveUp(ctx context.Context) error {
 	}
 	own := nfTables{h.owner}
 	if err := own.commit(endLease(&h.cfg)); err != nil {
-		return fmt.Errorf("ending the lease: %w", err)
+		return fmt.Errorf("ending the lease of the nftables table: %w", err)
 	}
 	if err := own.commit(emptyLease(&h.cfg)); err != nil {
-		return fmt.Errorf("ending the lease: %w", err)
+		return fmt.Errorf("ending the lease of the nftables table: %w", err)
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func (h *Host) keepLink(renew bool) (repaired []string, err error) {
 	}
 	for _, ip := range h.cfg.Addresses {
 		at := slices.IndexFunc(have, func(x address) bool { return x.addr.Addr() == ip })
-		if at >= 0 && have[at].addr.Bits() != ip.BitLen() { // with a route to a network that is not there
+		if at >= 0 && !have[at].ours() { // node-cache's
 			if err := h.route.drop(l.index, have[at].addr); err != nil {
 				return repaired, err
 			}

@@ -114,7 +114,7 @@ func (h *Host) dropMarked(ours bool) error {
 		}
 	}
 	if len(t) > 0 {
-		h.cfg.Log.Info("removing iptables rules that a dead agent or node-cache left", "rules", len(t))
+		h.cfg.Log.Info("removing agents' rules from the tables of iptables", "rules", len(t))
 	}
 	if err := h.nft.commit(t); err != nil {
 		return fmt.Errorf("removing leftover iptables rules: %w", err)

@@ -22,9 +22,8 @@ type link struct {
 
 // address is an address of an interface.
 type address struct {
-	addr      netip.Prefix
-	permanent bool
-	valid     time.Duration // left to live, when not permanent
+	addr  netip.Prefix
+	scope byte
 }
 
 // linkKinds are the types tried, in this order. A dummy is what node-cache makes. A bridge without ports needs no card
@@ -121,6 +120,11 @@ func (l links) remove(index uint32) error {
 	return err
 }
 
+// ours reports whether the address is as put sets it: whole, and of IPv4 of no use beyond the node.
+func (x address) ours() bool {
+	return x.addr.IsSingleIP() && (x.addr.Addr().Is6() || x.scope == unix.RT_SCOPE_HOST)
+}
+
 // addresses lists what an interface has.
 func (l links) addresses(index uint32) (list []address, err error) {
 	answers, err := l.t.talk(message{unix.RTM_GETADDR, unix.NLM_F_DUMP, make([]byte, unix.SizeofIfAddrmsg)})
@@ -149,14 +153,7 @@ func readAddress(m message) (index uint32, found address, ok bool) {
 	if !ok {
 		return 0, found, false
 	}
-	flags := uint32(m.body[2])
-	if wide := all[unix.IFA_FLAGS]; len(wide) == 4 {
-		flags = binary.NativeEndian.Uint32(wide)
-	}
-	found = address{addr: netip.PrefixFrom(ip, int(m.body[1])), permanent: flags&unix.IFA_F_PERMANENT != 0}
-	if c := all[unix.IFA_CACHEINFO]; len(c) >= 8 && !found.permanent {
-		found.valid = time.Duration(binary.NativeEndian.Uint32(c[4:])) * time.Second
-	}
+	found = address{addr: netip.PrefixFrom(ip, int(m.body[1])), scope: m.body[3]}
 	return binary.NativeEndian.Uint32(m.body[4:]), found, true
 }
 

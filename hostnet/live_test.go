@@ -3,6 +3,7 @@ package hostnet
 import (
 	"net/netip"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -69,15 +70,15 @@ func leaseHolds(t *testing.T, s agentSpec, death time.Duration) {
 	a.must("probe on")
 	everywhere("agent", byLease)
 	untracked(t)
-	if got := a.tell("lapses"); got != "0" {
-		t.Errorf("%s lapses before there was one", got)
-	}
 	time.Sleep(time.Second) // for the watcher to see that it holds
 
 	a.must("probe off")
 	time.Sleep(byLease)
-	everywhere("server", 0+300*time.Millisecond)
-	waitFor(t, "a lapse of each address is counted", time.Second, func() bool { return a.tell("lapses") == "3" })
+	everywhere("server", 0)
+	waitFor(t, "a lapse of each address is counted", slack, func() bool {
+		n, err := strconv.Atoi(a.tell("lapses"))
+		return err == nil && n >= len(both())
+	})
 	a.must("probe on")
 	everywhere("agent", byLease)
 
@@ -88,6 +89,9 @@ func leaseHolds(t *testing.T, s agentSpec, death time.Duration) {
 	everywhere("agent", byLease)
 
 	a.kill()
+	if tables := run(t, "nft list tables"); s.Mode == NFTables && strings.Contains(tables, "godwit_"+s.ID) {
+		t.Errorf("the table is still there after the agent's death:\n%s", tables)
+	}
 	eventually(t, "pod", "udp", serviceIP[0], "server", death)
 	everywhere("server", byLease)
 
@@ -96,12 +100,12 @@ func leaseHolds(t *testing.T, s agentSpec, death time.Duration) {
 	b.must("adopt", "up")
 	everywhere("agent", byLease)
 	b.must("giveup")
-	everywhere("server", 300*time.Millisecond)
+	everywhere("server", 0)
 	b.must("down")
 	if left := leftovers(t); left != "" {
 		t.Errorf("left behind:\n%s", left)
 	}
-	everywhere("server", 300*time.Millisecond)
+	everywhere("server", 0)
 }
 
 // untracked holds the agent's traffic against the kernel's table of connections.

@@ -15,6 +15,7 @@ const (
 	tableOwner = 0x2 // NFT_TABLE_F_OWNER, Linux 5.12: the table goes with the socket that made it
 
 	attrTableOwner   = 7 // NFTA_TABLE_OWNER: that socket's port
+	dynsetDelete     = 2 // NFT_DYNSET_OP_DELETE
 	commentUserdata  = 0 // of a rule, as the nft program reads it
 	mostUserdataText = 200
 
@@ -257,7 +258,7 @@ func (n nfTables) dump(m message) ([]message, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the nf_tables rules of the node: %w", err)
+		return nil, fmt.Errorf("reading the nftables rules of the node: %w", err)
 	}
 	return slices.DeleteFunc(answers, func(a message) bool { return len(a.body) < 4 }), nil
 }

@@ -15,7 +15,8 @@ import (
 //
 //	pre, out    base chains before connection tracking, for what comes in and for what processes of the node send
 //	ask_udp     queries to a leased address are not tracked: kube-proxy, whose rules need tracking, does not see them
-//	ask_tcp     so are a SYN to a leased address and what belongs to a connection in conns, leased or not
+//	ask_tcp     so are a SYN to a leased address and what belongs to a connection in conns, leased or not; a SYN that finds
+//	            no lease is for another server, even from a port that had a connection here a moment ago
 //	probe       the agent's probe is never tracked, else kube-proxy would answer it and the lease could not begin
 //	answer_udp  answers are not tracked either
 //	renew       the answer to the probe renews the lease; the chain is emptied when the agent gives up
@@ -90,8 +91,9 @@ func (r *ruleset) familyRules(f family) {
 
 	r.add("ask_udp", here, addressIn(f, server, lease), [][]byte{notrack()})
 	syn := [][]byte{payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, tcpFlags, 1, a), masked(tcpSyn | tcpAck), equals(tcpSyn)}
-	keep := [][]byte{update(conns, r.cfg.Conns), notrack()}
-	r.add("ask_tcp", here, addressIn(f, server, lease), syn, connection(f, client, sourcePort, server), keep)
+	keep := [][]byte{update(conns, r.cfg.Conns), notrack(), accept()}
+	r.add("ask_tcp", here, syn, addressIn(f, server, lease), connection(f, client, sourcePort, server), keep)
+	r.add("ask_tcp", here, syn, connection(f, client, sourcePort, server), [][]byte{in(conns), forget(conns)})
 	r.add("ask_tcp", here, connection(f, client, sourcePort, server), [][]byte{in(conns)}, keep)
 
 	client, server = f.target, f.source

@@ -9,6 +9,7 @@ import (
 var skips = map[string]string{
 	"wire/oracle_test.go":                    "a fuzz input that the oracle itself can't write again",
 	"cluster/plane_test.go":                  "needs a control plane, which needs the modules of Kubernetes",
+	"hostnet/lab_test.go":                    "needs root",
 	"deploy/deploy_test.go":                  "needs a control plane",
 	"plugin/kubernetes/differential_test.go": "needs a coredns to compare with",
 	"test/e2e/main_test.go":                  "needs a control plane",

@@ -1,0 +1,328 @@
+package hostnet
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// up launches an agent and waits until pods are answered by it.
+func up(t *testing.T, s agentSpec) *agent {
+	t.Helper()
+	a := launch(t, s)
+	a.must("adopt", "up")
+	for _, ip := range s.Addresses {
+		eventually(t, "pod", "udp", ip, "agent "+s.ID, byLease)
+	}
+	return a
+}
+
+// A connection belongs to whoever took its SYN, the agent or a server behind kube-proxy.
+func TestConnectionsSurvive(t *testing.T) {
+	if !node(t) {
+		return
+	}
+	lab(t)
+	begin := func(where string, ip netip.Addr, word string) (again func()) {
+		t.Helper()
+		c, err := open(t, where, "tcp", ip, time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		again = func() {
+			t.Helper()
+			if got, err := exchange(c, "tcp", 2*time.Second); err != nil || !strings.HasPrefix(got, word) {
+				t.Errorf("on the connection of %q to %s: %q, %v, not %s", where, ip, got, err, word)
+			}
+		}
+		again()
+		return again
+	}
+	eventually(t, "pod", "tcp", serviceIP[1], "server", 5*time.Second)
+	var servers, agents []func()
+	for _, ip := range serviceIP {
+		servers = append(servers, begin("pod", ip, "server"))
+	}
+	a := up(t, spec(NFTables))
+	for _, ip := range serviceIP {
+		agents = append(agents, begin("pod", ip, "agent"), begin("", ip, "agent"))
+	}
+	all := func() {
+		t.Helper()
+		for _, again := range append(servers, agents...) {
+			again()
+		}
+	}
+	all()
+	a.must("probe off")
+	eventually(t, "pod", "udp", serviceIP[0], "server", byLease)
+	eventually(t, "pod", "udp", serviceIP[1], "server", byLease)
+	all()
+	a.must("probe on")
+	eventually(t, "pod", "udp", serviceIP[0], "agent", byLease)
+	all()
+	a.must("giveup")
+	eventually(t, "pod", "tcp", serviceIP[0], "server", 0)
+	time.Sleep(time.Second) // the probe goes on; nothing may renew
+	eventually(t, "pod", "tcp", serviceIP[0], "server", 0)
+	all()
+}
+
+// Addresses that no Service has go to the cluster's servers while no agent answers.
+func TestFallbackNFTables(t *testing.T) {
+	if node(t) {
+		lab(t)
+		fallback(t, NFTables, byOwner)
+	}
+}
+
+func TestFallbackIPTables(t *testing.T) {
+	if node(t) {
+		lab(t)
+		useBackend(t, "nft")
+		fallback(t, IPTables, byLease)
+	}
+}
+
+func fallback(t *testing.T, mode Mode, death time.Duration) {
+	s := spec(mode)
+	s.Fallback = serverIP[:1]
+	a := launch(t, s)
+	a.must("probe off", "adopt", "up")
+	clients := []string{"pod", ""}
+	networks := []string{"udp", "tcp"}
+	everywhere := func(word string, within time.Duration) {
+		t.Helper()
+		for _, where := range clients {
+			for _, network := range networks {
+				eventually(t, where, network, aloneIP, word, within)
+			}
+		}
+	}
+	everywhere("server", 0)
+	a.must("probe on")
+	everywhere("agent", byLease)
+	a.must("probe off")
+	everywhere("server", byLease)
+	a.must("probe on")
+	everywhere("agent", byLease)
+	a.must("fallback 10.2.0.3") // where nobody is
+	a.kill()
+	time.Sleep(byLease)
+	if got, err := ask(t, "pod", "udp", aloneIP); err == nil {
+		t.Errorf("%q answers at an address where nobody is", got)
+	}
+	s.ID = "0badcafe"
+	b := up(t, s)
+	everywhere("agent", byLease)
+	if mode == NFTables {
+		if rules := run(t, "nft list table inet godwit_fallback"); strings.Count(rules, "dnat ip to 10.2.0.2") != 4 || strings.Contains(rules, "10.2.0.3") {
+			t.Errorf("the fallback was not adopted:\n%s", rules)
+		}
+	}
+	b.kill()
+	eventually(t, "pod", "udp", aloneIP, "server", death)
+	everywhere("server", byLease)
+	// The kernel's conntrack has the clients of the fallback; a new agent is asked nevertheless.
+	s.ID = "0000cafe"
+	c := up(t, s)
+	everywhere("agent", byLease)
+	c.must("giveup")
+	everywhere("server", 0)
+	c.must("down")
+	if left := leftovers(t); left != "" {
+		t.Errorf("left behind:\n%s", left)
+	}
+}
+
+// Queries are spread over several servers.
+func TestFallbackSpreads(t *testing.T) {
+	if !node(t) {
+		return
+	}
+	lab(t)
+	second := netip.MustParseAddr("10.2.0.4")
+	run(t, "ip -n server addr add 10.2.0.4/24 dev eth0")
+	inside(t, "server", func() {
+		sockets, err := serve([]netip.Addr{second}, "second")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			for _, s := range sockets {
+				s.Close()
+			}
+		})
+	})
+	s := spec(NFTables)
+	s.Fallback = []netip.Addr{serverIP[0], second}
+	launch(t, s).must("probe off", "up")
+	seen := map[string]int{}
+	for range 60 {
+		got, err := ask(t, "pod", "udp", aloneIP)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[got]++
+	}
+	if len(seen) != 2 { // by chance once in 2^59
+		t.Errorf("answers are of %v", seen)
+	}
+}
+
+// Nobody else can change the agent's table, and nft flush ruleset passes over it.
+func TestOwner(t *testing.T) {
+	if !node(t) {
+		return
+	}
+	lab(t)
+	s := spec(NFTables)
+	s.Addresses = []netip.Addr{aloneIP}
+	a := up(t, s)
+	for _, c := range []string{"delete table inet godwit_00c0ffee", "flush table inet godwit_00c0ffee", "add element inet godwit_00c0ffee local4 { 10.0.0.1 }"} {
+		if out := run(t, "nft '"+c+"' 2>&1 || true"); !strings.Contains(out, "Operation not permitted") {
+			t.Errorf("nft %s: %s", c, out)
+		}
+	}
+	run(t, "nft flush ruleset")
+	if !strings.Contains(run(t, "nft list tables"), "godwit_00c0ffee") {
+		t.Error("flush ruleset took the agent's table away")
+	}
+	eventually(t, "pod", "udp", aloneIP, "agent", 0)
+	a.must("leave")
+	if left := run(t, "nft list ruleset"); strings.Contains(left, "godwit_00c0ffee") {
+		t.Errorf("the table is still there after leaving:\n%s", left)
+	}
+}
+
+func TestNoAdmin(t *testing.T) {
+	if !node(t) {
+		return
+	}
+	for _, mode := range []Mode{NFTables, IPTables, Addresses} {
+		s := spec(mode)
+		s.NoAdmin = true
+		h := begin(t, s).line()
+		if !strings.Contains(h, "NET_ADMIN") || !strings.Contains(h, "hostNetwork") {
+			t.Errorf("%v: without NET_ADMIN: %q", mode, h)
+		}
+	}
+}
+
+// Two agents at once: a handover.
+func TestSuccessorNFTables(t *testing.T) {
+	if node(t) {
+		lab(t)
+		successor(t, NFTables)
+	}
+}
+
+func TestSuccessorIPTables(t *testing.T) {
+	if node(t) {
+		lab(t)
+		useBackend(t, "legacy")
+		successor(t, IPTables)
+	}
+}
+
+func successor(t *testing.T, mode Mode) {
+	s := spec(mode)
+	s.Fallback = serverIP[:1]
+	a := up(t, s)
+	socket := fmt.Sprintf("@godwit-test-%d", time.Now().UnixNano())
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.must("setalias godwit/1 " + s.ID + " " + strings.TrimPrefix(socket, "@"))
+
+	s.ID, s.Probe = "0badcafe", 40054
+	b := launch(t, s)
+	b.must("adopt", "up")
+	if got := b.tell("alias"); !strings.HasPrefix(got, "godwit/1 00c0ffee ") {
+		t.Errorf("the new agent finds the alias %q", got)
+	}
+	b.must("setalias godwit/1 0badcafe " + strings.TrimPrefix(socket, "@"))
+	stop := make(chan struct{})
+	failed := make(chan error, 1)
+	go func() { // pods go on asking; with SO_REUSEPORT either answers
+		var first error
+		for {
+			select {
+			case <-stop:
+				failed <- first
+				return
+			default:
+			}
+			if got, err := ask(t, "pod", "udp", serviceIP[0]); first == nil && (err != nil || !strings.HasPrefix(got, "agent")) {
+				first = fmt.Errorf("%q, %v", got, err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	time.Sleep(time.Second) // the new lease has begun
+	a.must("leave")
+	time.Sleep(time.Second)
+	close(stop)
+	if err := <-failed; err != nil {
+		t.Errorf("during the handover: %v", err)
+	}
+	a.kill()
+	left := leftovers(t)
+	if strings.Contains(left, "00c0ffee") || !strings.Contains(left, "nodelocaldns") || !strings.Contains(left, "10.96.0.10") {
+		t.Errorf("after the handover:\n%s", left)
+	}
+	for _, ip := range s.Addresses {
+		eventually(t, "pod", "udp", ip, "agent 0badcafe", byLease)
+	}
+	l.Close()
+	b.must("giveup", "down")
+	if left := leftovers(t); left != "" {
+		t.Errorf("left behind:\n%s", left)
+	}
+}
+
+// A port that had a connection to the agent a moment ago is free for one to another server.
+func TestPortIsUsedAgain(t *testing.T) {
+	if !node(t) {
+		return
+	}
+	lab(t)
+	eventually(t, "pod", "tcp", serviceIP[0], "server", 5*time.Second)
+	a := up(t, spec(NFTables))
+	from := func(word string) {
+		t.Helper()
+		var c net.Conn
+		inside(t, "pod", func() {
+			d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(podIP[0], 45000)), Control: reuse, Timeout: time.Second}
+			var err error
+			if c, err = d.Dial("tcp", netip.AddrPortFrom(serviceIP[0], 53).String()); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if got, err := exchange(c, "tcp", time.Second); err != nil || !strings.HasPrefix(got, word) {
+			t.Errorf("from the port: %q, %v, not %s", got, err, word)
+		}
+		c.(*net.TCPConn).SetLinger(0) // no TIME_WAIT
+		c.Close()
+	}
+	from("agent")
+	a.must("giveup")
+	from("server")
+	from("server")
+}
+
+func reuse(_, _ string, c syscall.RawConn) (err error) {
+	also := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
+	if err == nil {
+		err = also
+	}
+	return err
+}
