@@ -57,6 +57,16 @@ func (l latencies) quantile(q float64) float64 {
 	return 0
 }
 
+// longest gives microseconds.
+func (l latencies) longest() float64 {
+	for i := len(l.h.counts) - 1; i >= 0; i-- {
+		if l.h.counts[i] > 0 {
+			return float64(bucketEnd(i)) / 1000
+		}
+	}
+	return 0
+}
+
 func (l latencies) lost() float64 { return 1 - float64(l.h.n)/float64(l.sent) }
 
 const clientSockets = 64

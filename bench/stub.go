@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/godwit-dns/godwit/test/kube"
@@ -128,6 +129,9 @@ type stub struct {
 	server  *http.Server
 	url     string
 	changes chan frame // for whoever watches EndpointSlices
+	listed  atomic.Int64
+	mu      sync.Mutex
+	ends    chan struct{} // closed to end the watches there are; guarded by mu
 	wait    sync.WaitGroup
 }
 
@@ -138,7 +142,7 @@ func startStub(ctx context.Context, lists map[string][]frame) (*stub, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stub{lists: lists, url: "http://" + l.Addr().String(), changes: make(chan frame)}
+	s := &stub{lists: lists, url: "http://" + l.Addr().String(), changes: make(chan frame), ends: make(chan struct{})}
 	s.server = &http.Server{Handler: http.HandlerFunc(s.watch), BaseContext: func(net.Listener) context.Context { return ctx }}
 	s.wait.Go(func() { _ = s.server.Serve(l) }) // ends with close
 	return s, nil
@@ -149,6 +153,33 @@ func (s *stub) close() {
 	s.wait.Wait()
 }
 
+// expired is an event that says that the version to go on from is too old: a Status (its reason is field 4, its code field
+// 6) in the envelope of the API server.
+func expired() frame {
+	status := append([]byte{0x22, 7}, "Expired"...)
+	status = append(status, 0x30, 0x9a, 0x03) // 410
+	unknown := append([]byte{0x12, byte(len(status))}, status...)
+	raw := append([]byte("k8s\x00"), unknown...)
+	extension := append([]byte{0x0a, byte(len(raw))}, raw...)
+	event := append([]byte{0x0a, 5}, "ERROR"...)
+	event = append(append(event, 0x12, byte(len(extension))), extension...)
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(event))), event...)
+}
+
+// expire ends all watches in a way that makes clients read complete lists.
+func (s *stub) expire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.ends)
+	s.ends = make(chan struct{})
+}
+
+func (s *stub) end() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ends
+}
+
 func (s *stub) watch(w http.ResponseWriter, req *http.Request) {
 	frames, ok := s.lists[strings.TrimSuffix(req.URL.Path, "/")]
 	if !ok || req.URL.Query().Get("watch") == "" {
@@ -156,7 +187,7 @@ func (s *stub) watch(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/vnd.kubernetes.protobuf;stream=watch")
-	flush := http.NewResponseController(w)
+	flush, end := http.NewResponseController(w), s.end()
 	if req.URL.Query().Get("sendInitialEvents") == "true" {
 		for _, f := range frames {
 			if _, err := w.Write(f); err != nil {
@@ -165,15 +196,19 @@ func (s *stub) watch(w http.ResponseWriter, req *http.Request) {
 		}
 	}
 	_ = flush.Flush() // an error shows at the next write
+	s.listed.Add(1)
+	changes := s.changes
 	if !strings.HasSuffix(req.URL.Path, "endpointslices") {
-		<-req.Context().Done()
-		return
+		changes = nil
 	}
 	for {
 		select {
 		case <-req.Context().Done():
 			return
-		case f := <-s.changes:
+		case <-end:
+			_, _ = w.Write(expired()) // the client is gone otherwise
+			return
+		case f := <-changes:
 			if _, err := w.Write(f); err != nil {
 				return
 			}

@@ -54,10 +54,7 @@ func (r *rig) plane(ctx context.Context, streaming bool) (*kube.Plane, string, e
 	if err != nil {
 		return nil, "", err
 	}
-	total, ends := services, endpoints
-	if r.opt.short {
-		total, ends = services/10, endpoints/10
-	}
+	total, ends := r.clusterSize()
 	r.say("loading %d Services with %d endpoints", total, ends)
 	err = p.Load(ctx, kube.LoadSpec{Services: total, Headless: total / 50, Endpoints: ends})
 	if err == nil {
@@ -132,6 +129,14 @@ func workKube(ctx context.Context, r *rig, out *Result) error {
 		return err
 	}
 	return g.measure(ctx, out, all, r.opt.loads, r.opt.seconds)
+}
+
+// clusterSize is the number of Services and endpoints of the works.
+func (r *rig) clusterSize() (total, ends int) {
+	if r.opt.short {
+		return services / 10, endpoints / 10
+	}
+	return services, endpoints
 }
 
 // clusterName is the name of a Service of the load.

@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/miekg/dns"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 
@@ -45,7 +44,7 @@ var changing = []struct {
 // published, by the process's own counts (godwit_kubernetes_publish_duration_seconds and
 // coredns_kubernetes_dns_programming_duration_seconds), while questions are being answered.
 func workPublish(ctx context.Context, r *rig, out *Result) error {
-	s, changes, err := r.recordings(ctx)
+	s, changes, err := r.recordings(ctx, out)
 	if err != nil {
 		return err
 	}
@@ -62,6 +61,10 @@ func workPublish(ctx context.Context, r *rig, out *Result) error {
 		}
 		srv.child.stop()
 	}
+	if err := r.relistStalls(ctx, out, s, sc); err != nil {
+		return err
+	}
+	out.note("The cluster has 10,000 Services with 150,000 endpoints beside those that change.")
 	out.note("The first time counts from the read that brought the end of a frame; the second from just before the stub writes it on the other core, beside the generator, so it holds that core's other work and the way through the socket too. 5,000 questions a second for a ClusterIP go on meanwhile.")
 	return nil
 }
@@ -71,7 +74,7 @@ func (r *rig) playTo(ctx context.Context, out *Result, s *stub, srv *server, lis
 	if err := sleep(ctx, 2*time.Second); err != nil {
 		return err
 	}
-	t, err := r.writeQuestions("publish", spread(1000, 90, dns.TypeA, func(i int) string { return fmt.Sprintf("service-%d.load-0.svc.cluster.local.", 10+i) }))
+	t, err := r.writeQuestions("publish", r.clusterQuestions())
 	if err != nil {
 		return err
 	}
@@ -109,24 +112,23 @@ func (r *rig) playTo(ctx context.Context, out *Result, s *stub, srv *server, lis
 	if err != nil {
 		return err
 	}
-	own, all := after.own.minus(before.own), after.all.minus(before.all)
-	out.figure("godwit", name+", from reading a change: p50", 1000*own.quantile(0.5), "ms", 0, "")
-	out.figure("godwit", name+", from reading a change: p99", 1000*own.quantile(0.99), "ms", limit, fmt.Sprintf("%d changes sent, %d a second, %d counted", sent, sent*int(time.Second)/int(length), own.count()))
-	out.figure("godwit", name+", from writing it in the stub: p50", 1000*all.quantile(0.5), "ms", 0, "")
-	out.figure("godwit", name+", from writing it in the stub: p99", 1000*all.quantile(0.99), "ms", 0, "")
+	out.published(name, before, after, limit, sent, length, "writing it in the stub")
 	out.figure("godwit", name+": CPU of the process", 100*end.minus(used).total.Seconds()/length.Seconds(), "% of a core", 0, "")
 	out.figure("godwit", name+": questions lost meanwhile", 100*(1-float64(a.p.answered)/float64(a.p.sent)), "%", 0, "")
 	return nil
 }
 
-// recordings makes the objects in a real API server, records its frames, and starts the stub that plays them back.
-func (r *rig) recordings(ctx context.Context) (*stub, [][]*change, error) {
+// recordings makes the objects in a real API server, measures with it, records its frames, and starts the stub that plays
+// them back.
+func (r *rig) recordings(ctx context.Context, out *Result) (*stub, [][]*change, error) {
 	p, err := kube.Start(ctx, kube.Options{Streaming: true})
 	if err != nil {
 		return nil, nil, err
 	}
 	defer p.Stop() // a temporary folder
-	if err := p.Load(ctx, kube.LoadSpec{Services: 100, Headless: 10, Endpoints: 1000, Namespaces: 1}); err != nil {
+	total, ends := r.clusterSize()
+	r.say("loading %d Services with %d endpoints", total, ends)
+	if err := p.Load(ctx, kube.LoadSpec{Services: total, Headless: total / 50, Endpoints: ends}); err != nil {
 		return nil, nil, err
 	}
 	for _, c := range changing {
@@ -158,6 +160,9 @@ func (r *rig) recordings(ctx context.Context) (*stub, [][]*change, error) {
 			changes[i] = append(changes[i], ch)
 		}
 	}
+	if err := r.throughAPI(ctx, out, p); err != nil {
+		return nil, nil, err
+	}
 	s, err := startStub(ctx, lists)
 	return s, changes, err
 }
@@ -166,6 +171,16 @@ func (r *rig) recordings(ctx context.Context) (*stub, [][]*change, error) {
 type buckets struct {
 	schema int32
 	counts map[int]int64
+}
+
+// published writes the figures of some changes.
+func (out *Result) published(name string, before, after times, limit float64, sent int, length time.Duration, from string) {
+	own, all := after.own.minus(before.own), after.all.minus(before.all)
+	out.figure("godwit", name+", from reading a change: p50", 1000*own.quantile(0.5), "ms", 0, "")
+	out.figure("godwit", name+", from reading a change: p99", 1000*own.quantile(0.99), "ms", limit,
+		fmt.Sprintf("%d changes, %.0f a second, %d counted", sent, float64(sent)/length.Seconds(), own.count()))
+	out.figure("godwit", name+", from "+from+": p50", 1000*all.quantile(0.5), "ms", 0, "")
+	out.figure("godwit", name+", from "+from+": p99", 1000*all.quantile(0.99), "ms", 0, "")
 }
 
 // times are the process's own histograms of the time to publication.
