@@ -1,0 +1,119 @@
+package netns
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// Addresses of the lab: one node with its pods behind a bridge, a router, and the servers behind it.
+const (
+	ClusterDNS4 = "10.96.0.10" // the cluster DNS Service, which pods ask and the agent takes
+	Upstream4   = "10.96.0.99" // a second Service for the same servers, which the agent asks
+	LinkLocal4  = "169.254.20.10"
+	ClusterDNS6 = "fd00:96::10"
+	Upstream6   = "fd00:96::99"
+	LinkLocal6  = "fd00:169:254:20::10" // stands for a link-local one: glibc takes no zone in resolv.conf
+)
+
+// Lab is a node with pods, and the cluster's DNS servers elsewhere.
+type Lab struct {
+	T       testing.TB
+	Node    *Namespace
+	Router  *Namespace
+	Pods    []*Pod
+	Servers []*Server
+	dir     string
+	binary  string
+}
+
+// Pod is a namespace with an address of each family.
+type Pod struct {
+	*Namespace
+	Addr4, Addr6 netip.Addr
+}
+
+// NewLab builds a lab with some pods and two servers, and kube-proxy's rules for both Services.
+func NewLab(t testing.TB, pods int) *Lab {
+	t.Helper()
+	l := &Lab{T: t, dir: t.TempDir()}
+	l.binary = build(t, l.dir)
+	id := newName("")
+	l.Node, l.Router = newNamespace(t, id+"node"), newNamespace(t, id+"net")
+	l.wire()
+	for i := range pods {
+		l.addPod(id, i)
+	}
+	for i := range 2 {
+		l.Servers = append(l.Servers, l.addServer(id, i))
+	}
+	l.KubeProxy("iptables")
+	return l
+}
+
+// build makes the program once for a test.
+func build(t testing.TB, dir string) string {
+	t.Helper()
+	if path := os.Getenv("GODWIT_BINARY"); path != "" {
+		return path
+	}
+	binary := filepath.Join(dir, "godwit")
+	cmd := exec.Command("go", "build", "-o", binary, "github.com/godwit-dns/godwit/cmd/godwit")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return binary
+}
+
+// wire connects the node with the router and gives both what a node has: forwarding, a bridge for pods, routes.
+func (l *Lab) wire() {
+	l.Node.Run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "node", "netns", l.Router.Name)
+	for _, n := range []*Namespace{l.Node, l.Router} {
+		n.Set("net/ipv4/ip_forward", "1")
+		n.Set("net/ipv6/conf/all/forwarding", "1")
+		n.Set("net/ipv6/conf/default/accept_dad", "0")
+		n.Set("net/ipv6/conf/all/accept_dad", "0")
+	}
+	for dev, n := range map[string]*Namespace{"eth0": l.Node, "node": l.Router} {
+		host := map[string]int{"eth0": 2, "node": 1}[dev]
+		n.Run("ip", "addr", "add", fmt.Sprintf("192.168.77.%d/24", host), "dev", dev)
+		n.Run("ip", "addr", "add", fmt.Sprintf("fd00:77::%d/64", host), "dev", dev, "nodad")
+		n.Run("ip", "link", "set", dev, "up")
+	}
+	l.bridge(l.Node, "cni0", 1)
+	l.bridge(l.Router, "far0", 2)
+	l.Node.Run("ip", "route", "add", "default", "via", "192.168.77.1")
+	l.Node.Run("ip", "-6", "route", "add", "default", "via", "fd00:77::1")
+	l.Router.Run("ip", "route", "add", "10.244.1.0/24", "via", "192.168.77.2")
+	l.Router.Run("ip", "-6", "route", "add", "fd00:244:1::/64", "via", "fd00:77::2")
+}
+
+func (l *Lab) bridge(n *Namespace, name string, net int) {
+	n.Run("ip", "link", "add", name, "type", "bridge")
+	n.Run("ip", "addr", "add", fmt.Sprintf("10.244.%d.1/24", net), "dev", name)
+	n.Run("ip", "addr", "add", fmt.Sprintf("fd00:244:%d::1/64", net), "dev", name, "nodad")
+	n.Run("ip", "link", "set", name, "up")
+}
+
+// attach makes a namespace with its eth0 at a bridge.
+func (l *Lab) attach(at *Namespace, bridge, name, port string, net, host int) *Pod {
+	n := newNamespace(l.T, name)
+	n.Set("net/ipv6/conf/default/accept_dad", "0")
+	at.Run("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", name)
+	at.Run("ip", "link", "set", port, "master", bridge, "up")
+	p := &Pod{n, netip.MustParseAddr(fmt.Sprintf("10.244.%d.%d", net, host)), netip.MustParseAddr(fmt.Sprintf("fd00:244:%d::%x", net, host))}
+	n.Run("ip", "addr", "add", p.Addr4.String()+"/24", "dev", "eth0")
+	n.Run("ip", "addr", "add", p.Addr6.String()+"/64", "dev", "eth0", "nodad")
+	n.Run("ip", "link", "set", "eth0", "up")
+	n.Run("ip", "route", "add", "default", "via", fmt.Sprintf("10.244.%d.1", net))
+	n.Run("ip", "-6", "route", "add", "default", "via", fmt.Sprintf("fd00:244:%d::1", net))
+	return p
+}
+
+func (l *Lab) addPod(id string, i int) {
+	l.Pods = append(l.Pods, l.attach(l.Node, "cni0", fmt.Sprintf("%spod%d", id, i), fmt.Sprintf("veth%d", i), 1, 10+i))
+}
