@@ -59,20 +59,34 @@ func (h *Host) others() (ids []string, err error) {
 			}
 		}
 	}
+	id, socket, err := h.aliasOwner()
+	if err != nil || id == "" || slices.Contains(ids, id) {
+		return ids, err
+	}
+	open, err := h.socketOpen(socket)
+	if open {
+		ids = append(ids, id)
+	}
+	return ids, err
+}
+
+// aliasOwner reads which other agent the interface's alias names, and its socket; empty when it names none.
+func (h *Host) aliasOwner() (id, socket string, err error) {
 	alias, err := h.Alias()
-	if err != nil {
-		return nil, err
+	if word := strings.Fields(alias); len(word) >= 3 && strings.HasPrefix(word[0], aliasMark) && word[1] != h.cfg.ID {
+		return word[1], word[2], err
 	}
-	if word := strings.Fields(alias); len(word) >= 3 && strings.HasPrefix(word[0], aliasMark) && word[1] != h.cfg.ID && !slices.Contains(ids, word[1]) {
-		open, err := h.socketOpen(word[2])
-		if err != nil {
-			return nil, err
-		}
-		if open {
-			ids = append(ids, word[1])
-		}
+	return "", "", err
+}
+
+// succeeded reports whether the alias names another agent that lives: what agents share is then its to keep.
+func (h *Host) succeeded() (bool, error) {
+	id, _, err := h.aliasOwner()
+	if err != nil || id == "" {
+		return false, err
 	}
-	return ids, nil
+	others, err := h.others()
+	return slices.Contains(others, id), err
 }
 
 // socketOpen reports whether an abstract Unix socket of this name is there.

@@ -243,7 +243,7 @@ func successor(t *testing.T, mode Mode) {
 	}
 	a.must("setalias godwit/1 " + s.ID + " " + strings.TrimPrefix(socket, "@"))
 
-	s.ID, s.Probe = "0badcafe", 40054
+	s.ID, s.Probe, s.Fallback = "0badcafe", 40054, []netip.Addr{serverIP[0], podIP[0]}
 	b := launch(t, s)
 	b.must("adopt", "up")
 	if got := b.tell("alias"); !strings.HasPrefix(got, "godwit/1 00c0ffee ") {
@@ -268,6 +268,12 @@ func successor(t *testing.T, mode Mode) {
 		}
 	}()
 	time.Sleep(time.Second) // the new lease has begun
+	b.must("up")
+	before := repairs(t, a, repairFallback) + repairs(t, a, repairRules)
+	time.Sleep(time.Second)
+	if n := repairs(t, a, repairFallback) + repairs(t, a, repairRules) - before; n > 0 {
+		t.Errorf("the old agent has undone %d of the new one's changes", n)
+	}
 	a.must("leave")
 	time.Sleep(time.Second)
 	close(stop)

@@ -104,9 +104,13 @@ func (h *Host) ruleKeeper(ctx context.Context, changed <-chan struct{}) {
 		if name := h.changer.Load(); name != nil {
 			by = *name
 		}
-		h.ruleMu.Lock()
-		repaired, err := h.keepRules(ctx)
-		h.ruleMu.Unlock()
+		over, err := h.succeeded()
+		var repaired []string
+		if err == nil && !over {
+			h.ruleMu.Lock()
+			repaired, err = h.keepRules(ctx)
+			h.ruleMu.Unlock()
+		}
 		if ctx.Err() != nil {
 			return
 		}
