@@ -67,8 +67,9 @@ type agent struct {
 	repairing task
 	serving   task // waiting for a successor
 
-	up   bool // the host has been set up, or partly; set by upkeep, read when that has ended
-	down bool // and has been cleared up again
+	up    bool // the host has been set up, or partly; set by upkeep, read when that has ended
+	given bool // the lease has been given up
+	down  bool // and the host cleared up again
 }
 
 var _ run.Host = (*agent)(nil)
@@ -286,9 +287,10 @@ func (a *agent) Leaving(sig os.Signal) {
 
 func (a *agent) giveUp() {
 	a.probing.end()
-	if a.net == nil || !a.up {
+	if a.net == nil || !a.up || a.given {
 		return
 	}
+	a.given = true
 	ctx, cancel := context.WithTimeout(context.Background(), stepFor)
 	defer cancel()
 	if err := a.net.GiveUp(ctx); err != nil {
