@@ -78,7 +78,7 @@ func nodeCacheLeftovers(t *testing.T, mode Mode) {
 		eventually(t, "pod", "udp", ip, "server", 0)
 	}
 	addresses := run(t, "ip -o addr show dev nodelocaldns")
-	if strings.Contains(addresses, "169.254.25.10") || !strings.Contains(addresses, "10.96.0.10/32 scope host") || !strings.Contains(addresses, "inet6 fd96::10/128 scope global nodad deprecated dynamic") || strings.Count(addresses, "valid_lft forever") != strings.Count(addresses, "fe80:") {
+	if strings.Contains(addresses, "169.254.25.10") || !strings.Contains(addresses, "10.96.0.10/32 scope site") || !strings.Contains(addresses, "inet6 fd96::10/128 scope global nodad deprecated dynamic") || strings.Count(addresses, "valid_lft forever") != strings.Count(addresses, "fe80:") {
 		t.Errorf("addresses:\n%s", addresses)
 	}
 	a.must("probe on")

@@ -120,9 +120,13 @@ func (l links) remove(index uint32) error {
 	return err
 }
 
+// addressScope is of IPv4: the kernel takes no address of it as the source of what leaves for the world, and Cilium, which
+// leaves addresses of the scopes link and host out, knows it for one of the node's.
+const addressScope = unix.RT_SCOPE_SITE
+
 // ours reports whether the address is as put sets it: whole, and of IPv4 of no use beyond the node.
 func (x address) ours() bool {
-	return x.addr.IsSingleIP() && (x.addr.Addr().Is6() || x.scope == unix.RT_SCOPE_HOST)
+	return x.addr.IsSingleIP() && (x.addr.Addr().Is6() || x.scope == addressScope)
 }
 
 // addresses lists what an interface has.
@@ -158,7 +162,7 @@ func readAddress(m message) (index uint32, found address, ok bool) {
 }
 
 func addressMessage(kind, flags uint16, index uint32, p netip.Prefix, parts ...[]byte) message {
-	family, scope := byte(unix.AF_INET), byte(unix.RT_SCOPE_HOST)
+	family, scope := byte(unix.AF_INET), byte(addressScope)
 	if p.Addr().Is6() {
 		family, scope = unix.AF_INET6, 0 // the kernel reads an IPv6 address's scope off the address
 	}

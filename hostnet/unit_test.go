@@ -115,8 +115,8 @@ func TestInterfaceIsDummy(t *testing.T) {
 	}
 	want := []string{
 		"make dummy nodelocaldns", "alias godwit", "no addresses of its own", "up",
-		"put 169.254.20.10/32 scope 254 preferred 00000000 valid 0f000000 flags 02020000",
-		"put 10.96.0.10/32 scope 254 preferred 00000000 valid 0f000000 flags 02020000",
+		"put 169.254.20.10/32 scope 200 preferred 00000000 valid 0f000000 flags 02020000",
+		"put 10.96.0.10/32 scope 200 preferred 00000000 valid 0f000000 flags 02020000",
 		"put fd96::10/128 scope 0 preferred 00000000 valid 0f000000 flags 02020000",
 		"take 169.254.20.10/32", "take 10.96.0.10/32", "take fd96::10/128", "remove link",
 	}
