@@ -27,6 +27,7 @@ import (
 	"github.com/godwit-dns/godwit/plugin/reload"
 	"github.com/godwit-dns/godwit/plugin/rewrite"
 	"github.com/godwit-dns/godwit/plugin/root"
+	"github.com/godwit-dns/godwit/plugin/searchpath"
 	"github.com/godwit-dns/godwit/plugin/template"
 	"github.com/godwit-dns/godwit/plugin/timeouts"
 	"github.com/godwit-dns/godwit/plugin/tls"
@@ -55,6 +56,7 @@ func All() []chain.Spec {
 		local.Spec,
 		loadbalance.Spec,
 		rewrite.Spec,
+		searchpath.Spec, // Godwit's own, where autopath stands
 		cache.Spec,
 		tls.Spec,
 		minimal.Spec,

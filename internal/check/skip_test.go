@@ -12,6 +12,7 @@ var skips = map[string]string{
 	"hostnet/lab_test.go":                    "needs root",
 	"deploy/deploy_test.go":                  "needs a control plane",
 	"plugin/kubernetes/differential_test.go": "needs a coredns to compare with",
+	"plugin/searchpath/plane_test.go":        "needs a control plane",
 	"test/e2e/main_test.go":                  "needs a control plane",
 	"test/e2e/quickstart_test.go":            "needs dig",
 	"test/e2e/world_test.go":                 "needs root and the programs that test/deps.sh installs",
