@@ -173,7 +173,12 @@ func exchange(c net.Conn, network string, timeout time.Duration) (string, error)
 // ask makes a new client ask once.
 func ask(t *testing.T, where, network string, ip netip.Addr) (string, error) {
 	t.Helper()
-	const patience = 250 * time.Millisecond
+	return askFor(t, where, network, ip, 250*time.Millisecond)
+}
+
+// askFor is ask with a client of so much patience.
+func askFor(t *testing.T, where, network string, ip netip.Addr, patience time.Duration) (string, error) {
+	t.Helper()
 	c, err := open(t, where, network, ip, patience)
 	if err != nil {
 		return "", err

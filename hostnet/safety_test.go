@@ -261,7 +261,7 @@ func successor(t *testing.T, mode Mode) {
 				return
 			default:
 			}
-			if got, err := ask(t, "pod", "udp", serviceIP[0]); first == nil && (err != nil || !strings.HasPrefix(got, "agent")) {
+			if got, err := askFor(t, "pod", "udp", serviceIP[0], slack); first == nil && (err != nil || !strings.HasPrefix(got, "agent")) {
 				first = fmt.Errorf("%q, %v", got, err)
 			}
 			time.Sleep(time.Millisecond)
