@@ -203,7 +203,8 @@ func TestRepeatsAreWalks(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4)) // a loop keeps its processor while it waits
 	files := fstest.MapFS{"zone": &fstest.MapFile{Data: []byte(repeatZone)}}
 	for options, repeats := range map[string]bool{"cache": true, "cache 8": true, "cache {\n keepttl\n}": true,
-		"cache {\n prefetch 2\n}": false, "cache {\n serve_stale 5s\n}": false, "cache other.example": false} {
+		"cache {\n serve_stale 5s\n}":                                      true,
+		"cache {\n serve_stale 5s\n serve_stale_policy prefer_positive\n}": false, "cache {\n prefetch 2\n}": false, "cache other.example": false} {
 		t.Run(options, func(t *testing.T) {
 			var now atomic.Int64
 			now.Store(int64(time.Hour))

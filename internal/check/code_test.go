@@ -195,6 +195,9 @@ var clockReaders = map[string]string{
 	"server/tls.go": "waits for a descriptor before accepting again",
 	"cluster":       "ages of connections to the API server",
 	"upstream":      "round trips of TLS connections",
+	"hostnet":       "ages of what the kernel keeps",
+	"node":          "the agent's own timers",
+	"handover":      "deadlines between two processes",
 	"internal":      "tests' patience",
 	"tool":          "programs that run once",
 }

@@ -15,7 +15,8 @@
 //	advance 30s
 //
 // A file "upstream:NAME" is a server on the loopback, whose address is {$NAME}; it answers with the records it lists,
-// NXDOMAIN for other names. Other files are written to the folder that {$DIR} names. Commands of the script:
+// NXDOMAIN for other names. A file "node" makes the process a node's agent. Other files are written to the folder that
+// {$DIR} names. Commands of the script:
 //
 //	query NAME TYPE [tcp] [do] [ad] [cd] [nord] [edns=SIZE] [class=CH] [from=ADDR]   what it gets is indented below it
 //	finish                        the reply to the query that was still waiting

@@ -73,6 +73,7 @@ func newWorld(t *testing.T, archive *txtar.Archive, directives []chain.Spec) *wo
 		Fatal:  func(err error) { t.Errorf("fatal: %v", err) },
 		Print:  func(_ int, line []byte) { w.log.Write(line) },
 		Loop:   func(int) *chain.Worker { return w.worker },
+		Node:   w.has("node"),
 	}
 	w.built, err = run.Build(w.env, directives, "53", filepath.Join(w.dir, "Corefile"), []byte(w.file("Corefile")), nil)
 	if err != nil {
@@ -187,6 +188,11 @@ func (w *world) settle(done func() bool, patience time.Duration) {
 			time.Sleep(200 * time.Microsecond)
 		}
 	}
+}
+
+// has reports whether the scenario has a part of that name.
+func (w *world) has(name string) bool {
+	return slices.ContainsFunc(w.archive.Files, func(f txtar.File) bool { return f.Name == name })
 }
 
 func (w *world) file(name string) string {
@@ -323,7 +329,13 @@ func render(m *dns.Msg) []string {
 		var part []string
 		for _, rr := range s.rrs {
 			if opt, ok := rr.(*dns.OPT); ok {
-				part = append(part, fmt.Sprintf("opt size=%d do=%t options=%d", opt.UDPSize(), opt.Do(), len(opt.Option)))
+				line := fmt.Sprintf("opt size=%d do=%t options=%d", opt.UDPSize(), opt.Do(), len(opt.Option))
+				for _, o := range opt.Option {
+					if e, ok := o.(*dns.EDNS0_EDE); ok {
+						line += fmt.Sprintf(" ede=%d", e.InfoCode)
+					}
+				}
+				part = append(part, line)
 				continue
 			}
 			part = append(part, s.name+" "+strings.Join(strings.Fields(rr.String()), " "))

@@ -159,7 +159,19 @@ func (c *Cache) answerStale(q *chain.Query, st *state, e *entry) chain.Outcome {
 		c.prefetch(q, st, e, true)
 	}
 	c.counters.of(q).stale.Inc(q.Shard())
-	return c.answer(q, st, e, uint32(c.cfg.staleTTL/time.Second))
+	out := c.answer(q, st, e, uint32(c.cfg.staleTTL/time.Second))
+	if c.env.Node { // CoreDNS does not mark its own
+		q.Reply.SetEDE(staleCode(e.rcode), "")
+	}
+	return out
+}
+
+// staleCode is the extended error of an answer from an expired entry (RFC 8914, 4.4 and 4.20).
+func staleCode(r wire.Rcode) uint16 {
+	if r == wire.NXDomain {
+		return 19
+	}
+	return 3
 }
 
 // popular reports whether an entry that is about to expire has been asked for often enough to fetch it again now.

@@ -15,16 +15,19 @@ func (c *Cache) Repeat(q *chain.Query, r *chain.Repeat) bool {
 	if !r.Answered && !st.active { // none of its zones
 		return true
 	}
-	if c.cfg.prefetch > 0 || c.cfg.staleUpTo > 0 || c.wildcards != nil {
+	if c.cfg.prefetch > 0 || c.cfg.preferPositive || c.wildcards != nil {
 		return false // a hit does more than to answer
 	}
 	n, hash, e := c.counters.of(q), st.hash, st.hit
 	if !r.Answered {
 		r.Cells = append(r.Cells, n.requests.counter().Cell(q.Shard()), n.misses.counter().Cell(q.Shard()))
 		r.Guards = append(r.Guards, chain.Guard{Version: c.success.changes, Check: func(now time.Duration) (int, time.Duration, bool) {
-			return -1, math.MaxInt64, !c.denial.mayHave(hash, now) && !c.success.mayHave(hash, now)
+			return -1, math.MaxInt64, !c.mayHave(c.denial, hash, now) && !c.mayHave(c.success, hash, now)
 		}})
 		return q.Current
+	}
+	if e == nil { // an expired entry answered, and something else may be on its way
+		return false
 	}
 	from, hits := c.success, &n.success
 	if e.denial {
@@ -32,7 +35,7 @@ func (c *Cache) Repeat(q *chain.Query, r *chain.Repeat) bool {
 	}
 	r.Cells = append(r.Cells, n.requests.counter().Cell(q.Shard()), hits.counter().Cell(q.Shard()))
 	r.Guards = append(r.Guards, chain.Guard{Version: c.success.changes, Check: func(now time.Duration) (int, time.Duration, bool) {
-		if from == c.success && c.denial.mayHave(hash, now) || !from.holds(hash, e) {
+		if from == c.success && c.mayHave(c.denial, hash, now) || !from.holds(hash, e) {
 			return 0, 0, false
 		}
 		left := e.left(now)
@@ -57,15 +60,15 @@ func (t *table) holds(h uint64, e *entry) bool {
 	return false
 }
 
-// mayHave reports whether a lookup of the hash could find an entry that is alive.
-func (t *table) mayHave(h uint64, now time.Duration) bool {
+// mayHave reports whether a lookup of the hash could find an entry that may answer.
+func (c *Cache) mayHave(t *table, h uint64, now time.Duration) bool {
 	all := t.live.Load()
 	s, want := &all.at[h&all.mask], tag(h)
 	for i := range s.tags {
 		if s.tags[i].Load() != want {
 			continue
 		}
-		if e := s.entries[i].Load(); e != nil && e.left(now) > 0 {
+		if e := s.entries[i].Load(); e != nil && c.usable(e, now) {
 			return true
 		}
 	}

@@ -74,6 +74,9 @@ func setup(s *chain.Setup) error {
 	if cfg.policySet && !cfg.staleSet {
 		return corefile.Errorf(line.Name.Pos, "serve_stale_policy requires serve_stale")
 	}
+	if s.Env.Node && !cfg.staleSet {
+		cfg.nodeStale()
+	}
 	c := &Cache{cfg: cfg, env: s.Env, slot: chain.NewSlot[state](s)}
 	c.success, c.denial = newTables(cfg.success.capacity, cfg.denial.capacity)
 	c.counters = &counterSet{r: s.Env.Metrics, zones: strings.Join(zones, ",")}
@@ -213,6 +216,13 @@ func (c *config) readStale(l *corefile.Line) (err error) {
 		return corefile.Errorf(args[0].Pos, "%q is no refresh mode: immediate or verify", args[0].Text)
 	}
 	return c.readStaleTail(args)
+}
+
+// nodeStale is a node's default: when the cluster's servers are away its pods get what they had before (RFC 8767), after a
+// short wait for something better. "serve_stale 0s" turns it off.
+func (c *config) nodeStale() {
+	c.staleUpTo, c.verify, c.verifyTimeout = 24*time.Hour, true, 400*time.Millisecond
+	c.staleTTL, c.recheck = 30*time.Second, 5*time.Second
 }
 
 // readStaleTail reads RESPONSE_TTL and FAILURE_RECHECK.
