@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"strings"
@@ -151,7 +152,6 @@ func (a *agent) Listening(ctx context.Context, s run.Sockets) error {
 // setUp makes the host as it should be, however often that takes, and then keeps it so.
 func (a *agent) setUp(ctx context.Context) {
 	if a.net == nil {
-		a.startProbing()
 		a.is(true, "serves; the host is not its to set up")
 		return
 	}
@@ -370,10 +370,14 @@ func newAgent(o *options, id string, p Program, env *chain.Env, before *predeces
 	a.ctx, a.stop = context.WithCancel(context.Background())
 	a.is(false, "is starting")
 	a.source = newSource(o, p.Env, env.Log, func() { a.counters.setupError(errorConfigMap) })
-	if a.probe, err = newProber(id, o.localIPs, o.port, env.Log, env.Metrics); err != nil {
+	var probed []netip.Addr // none where queries to them might leave the host
+	if o.setsUp() {
+		probed = o.localIPs
+	}
+	if a.probe, err = newProber(id, probed, o.port, env.Log, env.Metrics); err != nil {
 		return nil, err
 	}
-	if o.setupInterface || o.setupRules {
+	if o.setsUp() {
 		if a.net, err = openHost(o, a, env); err != nil {
 			a.close()
 			return nil, fmt.Errorf("the host's network: %w", err)

@@ -151,6 +151,9 @@ func newStage(t *testing.T, id, line string, shared *wall, before *predecessor) 
 	}
 	if o.setupInterface = host; host {
 		s.agent.net = s.host
+		if s.agent.probe, err = newProber(id, o.localIPs, o.port, s.log.logger(), s.reg); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s.agent.probe.pace = quickPace()
 	return s

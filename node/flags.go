@@ -181,12 +181,16 @@ func (o *options) readFallback(r *raw) (err error) {
 		return err
 	}
 	for _, a := range o.fallback {
-		if slices.Contains(o.localIPs, a) {
-			return fmt.Errorf("-fallback %s: it is one of -localip, and silent when the agent is", a)
+		if slices.Contains(o.localIPs, a) || a.IsUnspecified() || a.IsLoopback() {
+			return fmt.Errorf("-fallback %s: it is this host's, and silent when the agent is", a)
 		}
 	}
 	return nil
 }
+
+// setsUp reports whether anything of the host is the agent's to set up. Where nothing is the addresses may be another
+// machine's, as far as the agent knows.
+func (o *options) setsUp() bool { return o.setupInterface || o.setupRules }
 
 // adminFolders are where the socket may be that "probe" asks.
 func (o *options) adminFolders() []string {
@@ -211,7 +215,7 @@ func addresses(name, text string, setUp bool) (list []netip.Addr, err error) {
 			return nil, fmt.Errorf("-%s %q: %q is no IP address", name, text, word)
 		case a.Is6() && a.IsLinkLocalUnicast():
 			return nil, fmt.Errorf("-%s %q: pods can't reach an IPv6 link-local address without naming a link: choose one of fd00::/8", name, text)
-		case a.IsUnspecified() || a.IsMulticast() || setUp && a.IsLoopback():
+		case a.IsMulticast() || setUp && (a.IsLoopback() || a.IsUnspecified()):
 			return nil, fmt.Errorf("-%s %q: %s can't be an interface's address", name, text, a)
 		}
 		if !slices.Contains(list, a) {

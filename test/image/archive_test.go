@@ -136,9 +136,11 @@ func unpackFile(dir string, h *tar.Header, body io.Reader) error {
 	switch h.Typeflag {
 	case tar.TypeDir:
 		return os.MkdirAll(path, h.FileInfo().Mode().Perm())
+	case tar.TypeSymlink:
+		return os.Symlink(h.Linkname, path)
 	case tar.TypeReg:
 	default:
-		return fmt.Errorf("type %q in an image of plain files", h.Typeflag)
+		return fmt.Errorf("type %q in an image of plain files and links", h.Typeflag)
 	}
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, h.FileInfo().Mode().Perm())
 	if err != nil {

@@ -40,20 +40,20 @@ const corefile = `.:53 {
 
 var bindOnly = []string{"CAP_NET_BIND_SERVICE"}
 
-// build makes the image and unpacks it.
-func build(t *testing.T) (rootfs string, config imageConfig) {
+// build makes one of the images and unpacks it.
+func build(t *testing.T, target string) (rootfs string, config imageConfig) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("only root may keep file capabilities and make network namespaces: run this test as root")
 	}
-	for _, tool := range []string{"buildah", "setcap", "runc", "ip", "dig", "sysctl"} {
+	for _, tool := range []string{"buildah", "setcap", "runc", "ip", "dig", "sysctl", "iptables-nft", "iptables-legacy", "nft"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("%v: test/deps.sh installs it", err)
 		}
 	}
 	dir := t.TempDir()
 	file := filepath.Join(dir, "image.tar")
-	run(t, "./build.sh", file)
+	run(t, "./build.sh", file, target)
 	a, err := readArchive(file)
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +69,7 @@ func build(t *testing.T) (rootfs string, config imageConfig) {
 }
 
 func TestImage(t *testing.T) {
-	rootfs, config := build(t)
+	rootfs, config := build(t, "coredns")
 	t.Run("contents", func(t *testing.T) { checkContents(t, rootfs, config) })
 	for _, first := range []int{0, 1024} {
 		t.Run(fmt.Sprintf("unprivileged ports from %d", first), func(t *testing.T) {
