@@ -115,31 +115,39 @@ func (c *Cluster) loadManifests(last [sha256.Size]byte) (sum [sha256.Size]byte, 
 	if err != nil {
 		return last, err
 	}
-	h := sha256.New()
-	var set manifestSet
-	total := 0
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			return last, err
-		}
-		if total += len(b); total > maxManifests {
-			return last, fmt.Errorf("more than %d octets of manifests", maxManifests)
-		}
-		h.Write(b)
-		h.Write([]byte{0})
-		if err := set.read(f, b); err != nil {
-			return last, err
-		}
+	// Before anything is parsed: whatever else is written in the folder must cost no more than to read it.
+	if sum, err = eachManifest(files, func(string, []byte) error { return nil }); err != nil || sum == last {
+		return last, err
 	}
-	h.Sum(sum[:0])
-	if sum == last {
-		return sum, nil
+	var set manifestSet
+	if sum, err = eachManifest(files, set.read); err != nil {
+		return last, err
 	}
 	if err := c.take(&set); err != nil {
 		return last, err
 	}
 	c.log.Info("manifests read", "path", c.cfg.Manifests, "files", len(files), "objects", len(set.objects))
+	return sum, nil
+}
+
+// eachManifest calls f with each file's content, one at a time, and gives the sum of them all.
+func eachManifest(files []string, f func(name string, b []byte) error) (sum [sha256.Size]byte, err error) {
+	h, total := sha256.New(), 0
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return sum, err
+		}
+		if total += len(b); total > maxManifests {
+			return sum, fmt.Errorf("more than %d octets of manifests", maxManifests)
+		}
+		h.Write(b)
+		h.Write([]byte{0})
+		if err := f(name, b); err != nil {
+			return sum, err
+		}
+	}
+	h.Sum(sum[:0])
 	return sum, nil
 }
 
