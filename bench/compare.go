@@ -13,6 +13,7 @@ type series struct {
 	name string
 	traffic
 	limit  float64 // what Godwit may cost at most, in echoes; 0 for no limit
+	octets int     // of an answer, where they are so many that their copies count: the echo's are as long
 	unlike bool    // answers are not compared: they differ by design (an empty zone's, a transfer's)
 }
 
@@ -105,6 +106,9 @@ func (g *group) measure(ctx context.Context, out *Result, all []series, loads []
 				for _, s := range order {
 					if !g.fit(s, se) {
 						continue
+					}
+					if s.tally != nil {
+						s.tally.answer.Store(uint64(se.octets))
 					}
 					sample, err := se.sample(ctx, s, l, length)
 					if err != nil {

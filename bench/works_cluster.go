@@ -144,6 +144,9 @@ func clusterName(i, total int) string {
 	return fmt.Sprintf("service-%d.load-%d.svc.cluster.local.", i, i%((total+99)/100))
 }
 
+// cutAt is what dnsperf says that it takes in EDNS: answers of 500 addresses are nearly as long.
+const cutAt = 4096
+
 func (r *rig) clusterSeries(total int) ([]series, error) {
 	first := total / 50 // those before are headless
 	clusterIP := func(i int) string { return clusterName(first+i, total) }
@@ -153,13 +156,14 @@ func (r *rig) clusterSeries(total int) ([]series, error) {
 		questions []question
 		limit     float64
 		edns      bool
+		octets    int
 	}{
-		{"ClusterIP, A", spread(5000, total-first, dns.TypeA, clusterIP), 1.25, false},
-		{"ClusterIP, AAAA", spread(5000, total-first, dns.TypeAAAA, clusterIP), 1.25, false},
-		{"search path, NXDOMAIN", spread(5000, 5000, dns.TypeA, search), 1.25, false},
-		{"headless of 5, A", spread(1000, 100, dns.TypeA, func(i int) string { return fmt.Sprintf("service-%d.five-0.svc.cluster.local.", i) }), 1.25, true},
-		{"headless of 500, A (cut at 4,096 octets)", spread(100, 4, dns.TypeA, func(i int) string { return fmt.Sprintf("service-%d.wide-0.svc.cluster.local.", i) }), 0, true},
-		{"SRV", spread(5000, total-first, dns.TypeSRV, func(i int) string { return "_http._tcp." + clusterIP(i) }), 1.25, false},
+		{"ClusterIP, A", spread(5000, total-first, dns.TypeA, clusterIP), 1.25, false, 0},
+		{"ClusterIP, AAAA", spread(5000, total-first, dns.TypeAAAA, clusterIP), 1.25, false, 0},
+		{"search path, NXDOMAIN", spread(5000, 5000, dns.TypeA, search), 1.25, false, 0},
+		{"headless of 5, A", spread(1000, 100, dns.TypeA, func(i int) string { return fmt.Sprintf("service-%d.five-0.svc.cluster.local.", i) }), 1.25, true, 0},
+		{"headless of 500, A (cut at 4,096 octets)", spread(100, 4, dns.TypeA, func(i int) string { return fmt.Sprintf("service-%d.wide-0.svc.cluster.local.", i) }), 1.25, true, cutAt},
+		{"SRV", spread(5000, total-first, dns.TypeSRV, func(i int) string { return "_http._tcp." + clusterIP(i) }), 1.25, false, 0},
 	}
 	var all []series
 	for i, k := range kinds {
@@ -168,7 +172,7 @@ func (r *rig) clusterSeries(total int) ([]series, error) {
 			return nil, err
 		}
 		t.edns = k.edns
-		all = append(all, series{name: k.name, traffic: t, limit: k.limit})
+		all = append(all, series{name: k.name, traffic: t, limit: k.limit, octets: k.octets})
 	}
 	return all, nil
 }
