@@ -9,7 +9,7 @@ set -eu
 # ask, build and look into images, run them, network namespaces and their rules
 packages="bind9-dnsutils knot-dnsutils dnsperf ca-certificates
 	buildah runc libcap2-bin
-	iproute2 procps util-linux nftables iptables ipset conntrack"
+	iproute2 procps util-linux curl nftables iptables ipset conntrack"
 case "${1:-}" in
 '') ;;
 bench) packages="$packages unbound knot nsd dnsmasq dnsdist" ;;
