@@ -6,7 +6,7 @@ VERSION ?= 0.1.0-dev
 LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZ    ?= 2m
 
-.PHONY: build run test check diff fuzz bench steps image clean
+.PHONY: build run test soak check diff fuzz bench steps image clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN)/godwit ./cmd/godwit
@@ -25,6 +25,12 @@ test:
 	$(GO) test -tags portable ./loop
 	$(GO) test -timeout 20m ./...
 	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /test/)
+
+# The node's long tests: a hundred upgrades under load and as many kills, with the times that docs/node.md promises. Needs
+# root, and takes most of an hour.
+soak:
+	test/deps.sh
+	$(GO) test -count=1 -timeout 2h -v ./test/netns -long
 
 # Only the checks that need no build of anything else: quick.
 check:

@@ -23,7 +23,7 @@ func TestRestart(t *testing.T) {
 		}
 	})
 	if r.Lost > 0 || r.Refused > 0 || r.Failed > 0 || r.LostTCP > 0 {
-		t.Errorf("a restart in place lost queries: %v, at %v", r, r.Losses)
+		t.Errorf("a restart in place lost queries: %v, at %v", r, r.Gaps())
 	}
 }
 
@@ -48,55 +48,6 @@ func TestOpenConnection(t *testing.T) {
 	a.Wait(10 * time.Second)
 }
 
-// killed is what SIGKILL or SIGSTOP may take, by docs/node.md.
-func (l *Lab) killed(load Load, a *Agent, sig syscall.Signal) *Report {
-	return l.under(load, func() {
-		a.Signal(sig)
-		time.Sleep(3 * time.Second)
-	})
-}
-
-// lastLoss is when the last query was lost, from the beginning of what was done on.
-func lastLoss(r *Report) time.Duration {
-	var last time.Duration
-	for _, at := range r.Losses {
-		last = max(last, at-time.Second) // the load goes on for a second before
-	}
-	return last
-}
-
-// TestSilence kills and stops the agent: the promises of docs/node.md, for the cluster DNS address and the link-local one.
-func TestSilence(t *testing.T) {
-	for _, test := range []struct {
-		name, server string
-		signal       syscall.Signal
-		within       time.Duration
-	}{
-		{"death", ClusterDNS4, syscall.SIGKILL, 100 * time.Millisecond},
-		{"hang", ClusterDNS4, syscall.SIGSTOP, 2 * time.Second},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			l := NewLab(t, 5)
-			a := l.Agent(AgentOptions{}).Ready()
-			r := l.killed(Load{Pods: l.Pods, Server: test.server, Rate: 500}, a, test.signal)
-			if r.Sent-r.Lost < 1000 {
-				t.Fatalf("hardly anything was answered: %v", r)
-			}
-			if last := lastLoss(r); last > test.within {
-				t.Errorf("still lost %v after the signal, promised within %v: %v", last, test.within, r)
-			}
-			a.Signal(syscall.SIGKILL)
-			a.Signal(syscall.SIGCONT)
-			a.Wait(5 * time.Second)
-			next := l.Agent(AgentOptions{}).Ready()
-			after := l.under(Load{Pods: l.Pods, Server: test.server, Rate: 500}, func() {})
-			wantNoLoss(t, after)
-			next.End()
-			l.wantClean(t)
-		})
-	}
-}
-
 // TestKillAndStart kills the agent at random moments and starts another, over and over.
 func TestKillAndStart(t *testing.T) {
 	l := NewLab(t, 20)
@@ -116,42 +67,22 @@ func TestKillAndStart(t *testing.T) {
 	}
 }
 
-// hostState is what the node has of ours: interfaces, addresses, tables and rules.
-func (l *Lab) hostState() string {
-	var all []string
-	for _, cmd := range []string{"ip -o addr | grep -E 'nodelocaldns|169.254.20.10|10.96.0.10|fd00:96' || true",
-		"ip -o link | grep nodelocaldns || true", "nft list tables | grep godwit || true",
-		"for p in iptables-nft ip6tables-nft iptables-legacy ip6tables-legacy; do for t in raw filter; do $p -t $t -S 2>/dev/null | grep -v '^-P' || true; done; done"} {
-		if out := strings.TrimSpace(l.Node.Run("sh", "-c", cmd)); out != "" {
-			all = append(all, out)
-		}
-	}
-	return strings.Join(all, "\n")
-}
-
-func (l *Lab) wantClean(t *testing.T) {
-	t.Helper()
-	if left := l.hostState(); left != "" {
-		t.Errorf("left on the node:\n%s", left)
-	}
-}
-
 // TestTeardown ends agents in each mode of rules.
 func TestTeardown(t *testing.T) {
 	for _, rules := range []string{"nftables", "iptables"} {
 		t.Run(rules, func(t *testing.T) {
 			l := NewLab(t, 1)
 			a := l.Agent(AgentOptions{Args: []string{"-rules", rules}}).Ready()
-			if l.hostState() == "" {
-				t.Fatal("the agent did nothing to the node")
+			if state := l.state(); state["link"] == "" || state["address"] == "" || state["table"]+state["iptables"] == "" {
+				t.Fatalf("the agent did not set the node up: %v", state)
 			}
 			a.End()
 			l.wantClean(t)
 			a = l.Agent(AgentOptions{Args: []string{"-rules", rules, "-skipteardown"}}).Ready()
 			a.End()
-			kept := l.hostState()
-			if !strings.Contains(kept, LinkLocal4) {
-				t.Errorf("with -skipteardown the addresses are gone: %s", kept)
+			kept := l.state()
+			if !strings.Contains(kept["address"], LinkLocal4) || kept["table"] != "" || strings.Contains(kept["iptables"], "--rcheck") {
+				t.Errorf("-skipteardown keeps the addresses, and no rule that leads queries here: %v", kept)
 			}
 			a = l.Agent(AgentOptions{Args: []string{"-rules", rules}}).Ready()
 			a.End()

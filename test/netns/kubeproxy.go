@@ -11,22 +11,29 @@ type service struct{ v4, v6 string }
 var services = []service{{ClusterDNS4, ClusterDNS6}, {Upstream4, Upstream6}}
 
 // KubeProxy puts the rules of one of kube-proxy's modes into the node, in the place of those of another. They are of the
-// same kind and in the same place as kube-proxy's: DNAT to a server by chance, in nat's prerouting and output.
+// same kind and in the same place as kube-proxy's: DNAT to a server by chance, in nat's prerouting and output. The mode
+// iptables is in the tables of iptables-nft, iptables-legacy in its own.
 func (l *Lab) KubeProxy(mode string) {
 	l.T.Helper()
-	for _, program := range []string{"iptables", "ip6tables"} {
-		l.Node.Run(program, "-t", "nat", "-F")
-		l.Node.Run(program, "-t", "nat", "-X")
+	if l.undo != nil {
+		l.undo()
 	}
-	l.Node.Run("nft", "add", "table", "inet", "kube-proxy")
-	l.Node.Run("nft", "delete", "table", "inet", "kube-proxy")
+	l.undo = nil
 	switch mode {
-	case "iptables":
-		l.iptablesServices("iptables", func(s service) string { return s.v4 }, func(s *Server) string { return s.Addr4.String() + ":53" })
-		l.iptablesServices("ip6tables", func(s service) string { return s.v6 }, func(s *Server) string { return "[" + s.Addr6.String() + "]:53" })
+	case "iptables", "iptables-legacy":
+		backend := map[string]string{"iptables": "-nft", "iptables-legacy": "-legacy"}[mode]
+		l.iptablesServices("iptables"+backend, func(s service) string { return s.v4 }, func(s *Server) string { return s.Addr4.String() + ":53" })
+		l.iptablesServices("ip6tables"+backend, func(s service) string { return s.v6 }, func(s *Server) string { return "[" + s.Addr6.String() + "]:53" })
+		l.undo = func() {
+			for _, program := range []string{"iptables", "ip6tables"} {
+				l.Node.Run(program+backend, "-t", "nat", "-F")
+				l.Node.Run(program+backend, "-t", "nat", "-X")
+			}
+		}
 	case "nftables":
 		l.Node.Feed(l.nftServices(), "nft", "-f", "-")
-	case "none": // IPVS stands for itself: see docs/node.md
+		l.undo = func() { l.Node.Run("nft", "delete", "table", "inet", "kube-proxy") }
+	case "none":
 	default:
 		l.T.Fatalf("kube-proxy has no mode %q", mode)
 	}

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 )
 
@@ -19,6 +17,9 @@ const (
 	LinkLocal6  = "fd00:169:254:20::10" // stands for a link-local one: glibc takes no zone in resolv.conf
 )
 
+// binaryVariable names the program under test.
+const binaryVariable = "GODWIT_BINARY"
+
 // Lab is a node with pods, and the cluster's DNS servers elsewhere.
 type Lab struct {
 	T       testing.TB
@@ -28,6 +29,7 @@ type Lab struct {
 	Servers []*Server
 	dir     string
 	binary  string
+	undo    func() // takes kube-proxy's rules away
 }
 
 // Pod is a namespace with an address of each family.
@@ -39,8 +41,7 @@ type Pod struct {
 // NewLab builds a lab with some pods and two servers, and kube-proxy's rules for both Services.
 func NewLab(t testing.TB, pods int) *Lab {
 	t.Helper()
-	l := &Lab{T: t, dir: t.TempDir()}
-	l.binary = build(t, l.dir)
+	l := &Lab{T: t, dir: t.TempDir(), binary: os.Getenv(binaryVariable)}
 	id := newName("")
 	l.Node, l.Router = newNamespace(t, id+"node"), newNamespace(t, id+"net")
 	l.wire()
@@ -52,21 +53,6 @@ func NewLab(t testing.TB, pods int) *Lab {
 	}
 	l.KubeProxy("iptables")
 	return l
-}
-
-// build makes the program once for a test.
-func build(t testing.TB, dir string) string {
-	t.Helper()
-	if path := os.Getenv("GODWIT_BINARY"); path != "" {
-		return path
-	}
-	binary := filepath.Join(dir, "godwit")
-	cmd := exec.Command("go", "build", "-o", binary, "github.com/godwit-dns/godwit/cmd/godwit")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	return binary
 }
 
 // wire connects the node with the router and gives both what a node has: forwarding, a bridge for pods, routes.
@@ -93,7 +79,7 @@ func (l *Lab) wire() {
 }
 
 func (l *Lab) bridge(n *Namespace, name string, net int) {
-	n.Run("ip", "link", "add", name, "type", "bridge")
+	n.Run("ip", "link", "add", name, "type", "bridge", "mcast_snooping", "0") // which would hold up the first packets to new neighbours
 	n.Run("ip", "addr", "add", fmt.Sprintf("10.244.%d.1/24", net), "dev", name)
 	n.Run("ip", "addr", "add", fmt.Sprintf("fd00:244:%d::1/64", net), "dev", name, "nodad")
 	n.Run("ip", "link", "set", name, "up")
@@ -105,7 +91,7 @@ func (l *Lab) attach(at *Namespace, bridge, name, port string, net, host int) *P
 	n.Set("net/ipv6/conf/default/accept_dad", "0")
 	at.Run("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", name)
 	at.Run("ip", "link", "set", port, "master", bridge, "up")
-	p := &Pod{n, netip.MustParseAddr(fmt.Sprintf("10.244.%d.%d", net, host)), netip.MustParseAddr(fmt.Sprintf("fd00:244:%d::%x", net, host))}
+	p := &Pod{n, parse(fmt.Sprintf("10.244.%d.%d", net, host)), parse(fmt.Sprintf("fd00:244:%d::%x", net, host))}
 	n.Run("ip", "addr", "add", p.Addr4.String()+"/24", "dev", "eth0")
 	n.Run("ip", "addr", "add", p.Addr6.String()+"/64", "dev", "eth0", "nodad")
 	n.Run("ip", "link", "set", "eth0", "up")
@@ -117,3 +103,6 @@ func (l *Lab) attach(at *Namespace, bridge, name, port string, net, host int) *P
 func (l *Lab) addPod(id string, i int) {
 	l.Pods = append(l.Pods, l.attach(l.Node, "cni0", fmt.Sprintf("%spod%d", id, i), fmt.Sprintf("veth%d", i), 1, 10+i))
 }
+
+// parse reads an address that the lab made up.
+func parse(ip string) netip.Addr { return netip.MustParseAddr(ip) }

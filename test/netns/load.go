@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -10,33 +11,58 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/miekg/dns"
 )
 
-// patience is how long a client waits for an answer before it counts as lost: what resolv.conf's default is, five seconds,
-// would only make a failing test longer.
+// patience is how long a client usually waits for an answer before it counts as lost: what resolv.conf's default is, five
+// seconds, would only make a failing test longer.
 const patience = 2 * time.Second
 
 // Load is queries from pods. Each lookup asks for A and AAAA from one socket of its own at once, as glibc and musl do.
 type Load struct {
 	Pods    []*Pod
-	Server  string             // the address that is asked
+	Servers []string           // the addresses that are asked: pod i asks one of them
 	Rate    int                // UDP queries a second of all pods together
 	TCPRate int                // the same over TCP, one connection a pod, kept for as long as it is
 	Name    func(n int) string // name of lookup n; nil: one of a hundred cluster names
+	Wait    time.Duration      // before an answer over UDP counts as lost; 0: patience
+	Race    bool               // both questions of a lookup leave from threads of their own
 }
+
+func (o *Load) server(pod int) string { return net.JoinHostPort(o.Servers[pod%len(o.Servers)], "53") }
 
 // Report is what came of a load.
 type Report struct {
+	Began                       time.Time
 	Sent, Lost, Refused, Failed int // Refused: the kernel said that nobody is there. Failed: SERVFAIL and its like
 	SentTCP, LostTCP, Resets    int // Resets: connections that ended while an answer was due; the query is asked once more
 	Times                       []time.Duration
-	Losses                      []time.Duration // when since the beginning
+	Losses                      []time.Time // when the lost ones were asked
 }
 
+// LastLoss is how long after an instant the last lost query was asked.
+func (r *Report) LastLoss(since time.Time) (last time.Duration) {
+	for _, at := range r.Losses {
+		last = max(last, at.Sub(since))
+	}
+	return last
+}
+
+// Gaps says when queries were lost, for a message.
+func (r *Report) Gaps() []time.Duration {
+	all := make([]time.Duration, 0, len(r.Losses))
+	for _, at := range r.Losses {
+		all = append(all, at.Sub(r.Began).Round(time.Millisecond))
+	}
+	slices.Sort(all)
+	return all[:min(len(all), 100)]
+}
+
+// String is one line for a test's log.
 func (r *Report) String() string {
 	return fmt.Sprintf("UDP %d sent, %d lost, %d refused, %d failed; TCP %d sent, %d lost, %d resets; median %v, 99 %% %v, longest %v",
 		r.Sent, r.Lost, r.Refused, r.Failed, r.SentTCP, r.LostTCP, r.Resets, r.Quantile(0.5), r.Quantile(0.99), r.Quantile(1))
@@ -54,10 +80,9 @@ func (r *Report) Quantile(q float64) time.Duration {
 // generator is a load at work.
 type generator struct {
 	Load
-	began time.Time
-	mu    sync.Mutex
-	r     Report // guarded by mu
-	asks  sync.WaitGroup
+	mu   sync.Mutex
+	r    Report // guarded by mu
+	asks sync.WaitGroup
 }
 
 // Run asks until ctx is done and gives the report when the last answer is in or lost.
@@ -65,7 +90,7 @@ func (o Load) Run(ctx context.Context) *Report {
 	if o.Name == nil {
 		o.Name = func(n int) string { return fmt.Sprintf("svc-%d.default.svc.cluster.local.", n%100) }
 	}
-	g := &generator{Load: o, began: time.Now()}
+	g := &generator{Load: o, r: Report{Began: time.Now()}}
 	var pods sync.WaitGroup
 	for i, p := range o.Pods {
 		if o.Rate > 0 {
@@ -113,9 +138,9 @@ func (g *generator) paced(ctx context.Context, rate, i int, f func(n int) error)
 
 func (g *generator) udp(ctx context.Context, i int) error {
 	return g.paced(ctx, g.Rate, i, func(n int) error {
-		c, err := net.Dial("udp", net.JoinHostPort(g.Server, "53"))
+		c, err := net.Dial("udp", g.server(i))
 		if err != nil { // no route: as good as refused
-			g.count(func(r *Report) { r.Sent += 2; r.Lost += 2; r.Refused += 2 })
+			g.count(func(r *Report) { r.Sent += 2; r.Lost += 2; r.Refused += 2; r.Losses = append(r.Losses, time.Now()) })
 			return nil
 		}
 		g.asks.Go(func() { g.lookup(c, g.Name(n)) })
@@ -143,13 +168,8 @@ func (g *generator) lookup(c net.Conn, name string) {
 	id := dns.Id() &^ 1
 	pair := pack(name, id)
 	sent := time.Now()
-	got, refused := [2]bool{}, false
-	for _, b := range pair {
-		if _, err := c.Write(b); errors.Is(err, syscall.ECONNREFUSED) {
-			refused = true
-		}
-	}
-	_ = c.SetReadDeadline(sent.Add(patience)) // a socket takes any
+	got, refused := [2]bool{}, g.ask(c, pair)
+	_ = c.SetReadDeadline(sent.Add(cmp.Or(g.Wait, patience))) // a socket takes any
 	buf := make([]byte, 4096)
 	for !got[0] || !got[1] {
 		n, err := c.Read(buf)
@@ -177,13 +197,33 @@ func (g *generator) lookup(c net.Conn, name string) {
 			r.Sent++
 			if !ok {
 				r.Lost++
-				r.Losses = append(r.Losses, sent.Sub(g.began))
+				r.Losses = append(r.Losses, sent)
 				if refused {
 					r.Refused++
 				}
 			}
 		}
 	})
+}
+
+// ask sends both questions and reports whether one was refused.
+func (g *generator) ask(c net.Conn, pair [2][]byte) bool {
+	var refused atomic.Bool
+	send := func(b []byte) {
+		if _, err := c.Write(b); errors.Is(err, syscall.ECONNREFUSED) {
+			refused.Store(true)
+		}
+	}
+	if g.Race {
+		var other sync.WaitGroup
+		other.Go(func() { send(pair[1]) })
+		send(pair[0])
+		other.Wait()
+		return refused.Load()
+	}
+	send(pair[0])
+	send(pair[1])
+	return refused.Load()
 }
 
 // tcp asks over one connection, which is opened again when the server has closed it.
@@ -201,7 +241,7 @@ func (g *generator) tcp(ctx context.Context, i int) error {
 				if c == nil {
 					d := net.Dialer{Timeout: patience}
 					var err error
-					if c, err = d.Dial("tcp", net.JoinHostPort(g.Server, "53")); err != nil {
+					if c, err = d.Dial("tcp", g.server(i)); err != nil {
 						c = nil
 						continue
 					}
@@ -219,7 +259,7 @@ func (g *generator) tcp(ctx context.Context, i int) error {
 					r.Times = append(r.Times, took)
 				} else {
 					r.LostTCP++
-					r.Losses = append(r.Losses, sent.Sub(g.began))
+					r.Losses = append(r.Losses, sent)
 				}
 			})
 		}

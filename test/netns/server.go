@@ -33,7 +33,8 @@ const slowFor = 700 * time.Millisecond
 type Server struct {
 	*Pod
 	mood  atomic.Int32
-	UDP   atomic.Int64 // queries
+	TTL   atomic.Uint32 // of every record, in seconds; 30 at first
+	UDP   atomic.Int64  // queries
 	TCP   atomic.Int64
 	mu    sync.Mutex
 	names map[string]int // queries by name and type; guarded by mu
@@ -42,7 +43,14 @@ type Server struct {
 
 func (l *Lab) addServer(id string, i int) *Server {
 	l.T.Helper()
-	s := &Server{Pod: l.attach(l.Router, "far0", fmt.Sprintf("%ssrv%d", id, i), fmt.Sprintf("srv%d", i), 2, 11+i), names: map[string]int{}}
+	return l.Serve(l.attach(l.Router, "far0", fmt.Sprintf("%ssrv%d", id, i), fmt.Sprintf("srv%d", i), 2, 11+i))
+}
+
+// Serve puts a server on port 53 of a pod's addresses.
+func (l *Lab) Serve(p *Pod) *Server {
+	l.T.Helper()
+	s := &Server{Pod: p, names: map[string]int{}}
+	s.TTL.Store(30)
 	if err := s.open(); err != nil {
 		l.T.Fatal(err)
 	}
@@ -134,12 +142,13 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 
 // answer fills in the records: an address made of the server's number and nothing of the name.
 func (s *Server) answer(m *dns.Msg, q dns.Question) {
-	head := dns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: dns.ClassINET, Ttl: 30}
+	ttl := s.TTL.Load()
+	head := dns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: dns.ClassINET, Ttl: ttl}
 	switch {
 	case strings.Contains(q.Name, "none."):
 		m.Rcode = dns.RcodeNameError
-		m.Ns = []dns.RR{&dns.SOA{Hdr: dns.RR_Header{Name: "cluster.local.", Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: 30},
-			Ns: "ns.dns.cluster.local.", Mbox: "hostmaster.cluster.local.", Serial: 1, Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: 30}}
+		m.Ns = []dns.RR{&dns.SOA{Hdr: dns.RR_Header{Name: "cluster.local.", Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: ttl},
+			Ns: "ns.dns.cluster.local.", Mbox: "hostmaster.cluster.local.", Serial: 1, Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: ttl}}
 	case q.Qtype == dns.TypeA:
 		m.Answer = []dns.RR{&dns.A{Hdr: head, A: s.Addr4.AsSlice()}}
 	case q.Qtype == dns.TypeAAAA:

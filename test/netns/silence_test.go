@@ -1,0 +1,102 @@
+package netns
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// What docs/node.md promises after a signal: the time until pods are answered again.
+const (
+	afterDeath = 100 * time.Millisecond // the kernel takes the rules with the process
+	afterHang  = 2 * time.Second        // the lease ends; also after a death in iptables mode
+)
+
+// silence is a way for an agent to fall silent, and who asks it.
+type silence struct {
+	name    string
+	servers []string
+	signal  syscall.Signal
+	within  time.Duration
+	agent   AgentOptions
+	ipvs    bool
+}
+
+// toPods sends queries to addresses that no Service has to the server pods while the agent is silent.
+func (l *Lab) toPods() []string {
+	var all []string
+	for _, s := range l.Servers {
+		all = append(all, s.Addr4.String(), s.Addr6.String())
+	}
+	return []string{"-fallback", strings.Join(all, ","), "-fallback-for", LinkLocal4 + "," + LinkLocal6}
+}
+
+// TestSilence kills and stops the agent: the promises of docs/node.md, for the cluster DNS address, for the link-local one,
+// and for the link-local one where IPVS has the cluster's.
+func TestSilence(t *testing.T) {
+	cluster, local := []string{ClusterDNS4, ClusterDNS6}, []string{LinkLocal4, LinkLocal6}
+	all := strings.Join(append(cluster, local...), ",")
+	for _, test := range []silence{
+		{"death", cluster, syscall.SIGKILL, afterDeath, AgentOptions{Local: all}, false},
+		{"hang", cluster, syscall.SIGSTOP, afterHang, AgentOptions{Local: all}, false},
+		{"link-local death", local, syscall.SIGKILL, afterDeath, AgentOptions{Local: all}, false},
+		{"link-local hang", local, syscall.SIGSTOP, afterHang, AgentOptions{Local: all}, false},
+		{"IPVS death", local, syscall.SIGKILL, afterDeath, AgentOptions{Local: strings.Join(local, ",")}, true},
+		{"IPVS hang", local, syscall.SIGSTOP, afterHang, AgentOptions{Local: strings.Join(local, ",")}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			l := NewLab(t, 4)
+			test.agent.Args = l.toPods()
+			if test.ipvs {
+				l.IPVS()
+				test.agent.Args = []string{"-fallback", Upstream4 + "," + Upstream6, "-fallback-for", strings.Join(local, ",")}
+			}
+			l.fallSilent(t, test)
+		})
+	}
+}
+
+// fallSilent sends the signal under load and holds the losses to the promise; then another agent starts and ends.
+func (l *Lab) fallSilent(t *testing.T, test silence) {
+	t.Helper()
+	load := Load{Pods: l.Pods, Servers: test.servers, Rate: 400}
+	a := l.Agent(test.agent).Ready()
+	var at time.Time
+	r := l.under(load, func() {
+		at = time.Now()
+		a.Signal(test.signal)
+		time.Sleep(test.within + 500*time.Millisecond)
+	})
+	if r.Sent-r.Lost < r.Sent/3 {
+		t.Fatalf("hardly anything was answered: %v", r)
+	}
+	if last := r.LastLoss(at); last > test.within {
+		t.Errorf("still lost %v after the signal, promised within %v: %v, at %v", last, test.within, r, r.Gaps())
+	}
+	a.Signal(syscall.SIGKILL)
+	a.Signal(syscall.SIGCONT)
+	a.Wait(5 * time.Second)
+	l.wantOnly(t)
+	next := l.Agent(test.agent).Ready()
+	wantNoLoss(t, l.under(load, func() {}))
+	next.End()
+	l.wantClean(t)
+}
+
+// IPVS stands for kube-proxy's mode of that name: the Services' addresses are the node's own, on an interface of their
+// own, so that what is sent to them is delivered here, where servers answer in the place of IPVS.
+func (l *Lab) IPVS() {
+	l.T.Helper()
+	l.KubeProxy("none")
+	l.Node.Run("ip", "link", "add", "kube-ipvs0", "type", "bridge")
+	for _, s := range services {
+		l.Node.Run("ip", "addr", "add", s.v4+"/32", "dev", "kube-ipvs0")
+		l.Node.Run("ip", "addr", "add", s.v6+"/128", "dev", "kube-ipvs0", "nodad")
+	}
+	l.Node.Run("ip", "link", "set", "kube-ipvs0", "up")
+	for _, s := range services {
+		l.Servers = append(l.Servers, l.Serve(&Pod{l.Node, parse(s.v4), parse(s.v6)}))
+	}
+}
