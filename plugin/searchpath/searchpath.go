@@ -45,7 +45,7 @@ const (
 type SearchPath struct {
 	*core
 	slot  *chain.Slot[*walk]
-	loops []idle // walks to be used again, by loop
+	loops []perLoop
 }
 
 // core is what the blocks with the same line have in common.
@@ -61,10 +61,20 @@ type core struct {
 	alone     [reasonCount]*metrics.Counter
 }
 
-// idle are walks that no query has, on cache lines of their own.
-type idle struct {
-	walks []*walk
-	_     [64]byte
+// perLoop is what belongs to a loop, on cache lines of its own.
+type perLoop struct {
+	idle []*walk // that no query has
+	ends [256]ending
+	_    [64]byte
+}
+
+// ending is where a walk has just ended: a stub asks for A and AAAA in one breath, and the second walk need not go over the
+// same names. Both come in at one loop, as they leave by one socket.
+type ending struct {
+	key   uint64
+	until time.Duration
+	index int
+	ttl   uint32
 }
 
 var (
@@ -128,7 +138,7 @@ func (s *SearchPath) Reply(q *chain.Query, below chain.Outcome) chain.Outcome {
 		return s.first(q, c)
 	case missing:
 		s.leave(q, otherType)
-	case address && (below == chain.Failed || q.Reply.Count(wire.Answer) == 0): // some stubs go on from here
+	case address && (below == chain.Failed || !has(&q.Reply, q.Type)): // some stubs go on from here
 		s.seen.note(s.seen.key(c, name[:len(name)-len(c.search[0])]), q.Now())
 	}
 	return below

@@ -65,7 +65,7 @@ func setup(s *chain.Setup) error {
 	if err != nil {
 		return err
 	}
-	h := &SearchPath{core: c, slot: chain.NewSlot[*walk](s), loops: make([]idle, s.Env.Loops)}
+	h := &SearchPath{core: c, slot: chain.NewSlot[*walk](s), loops: make([]perLoop, s.Env.Loops)}
 	s.OnBuilt(func() error { return reached(s, c) })
 	s.Handler(h)
 	return nil

@@ -13,6 +13,9 @@ import (
 // heard of all that was asked.
 const patience = time.Second
 
+// endingHolds is how long a walk for one type shows the other its end.
+const endingHolds = time.Second
+
 // walk is the way along a client's candidates: the name in each suffix of the search list, then the name as it is. Of a
 // candidate's A and AAAA records, none, one or both may be there, and the stubs go on from it as follows.
 //
@@ -60,10 +63,10 @@ func (w *walk) Fire(*loop.Loop) { w.ticket.Resume(chain.Event{Kind: chain.EventT
 
 // walk begins. The query's reply stays as it is until the walk has come to something.
 func (s *SearchPath) walk(q *chain.Query, c *client, key uint64, base int) chain.Outcome {
-	idle := &s.loops[q.Shard()]
+	own := &s.loops[q.Shard()]
 	var w *walk
-	if n := len(idle.walks); n > 0 {
-		w, idle.walks = idle.walks[n-1], idle.walks[:n-1]
+	if n := len(own.idle); n > 0 {
+		w, own.idle = own.idle[n-1], own.idle[:n-1]
 	} else {
 		w = new(walk)
 	}
@@ -72,6 +75,9 @@ func (s *SearchPath) walk(q *chain.Query, c *client, key uint64, base int) chain
 	w.ttl = negativeTTL(&q.Reply)
 	if q.Type == wire.TypeAAAA {
 		w.index = 0 // that there is no A in the first suffix remains to be seen
+	}
+	if e := &own.ends[key%uint64(len(own.ends))]; e.key == key && q.Now() < e.until {
+		w.index, w.ttl = e.index, min(w.ttl, e.ttl)
 	}
 	if !w.aim(q.Name()) {
 		return s.end(q, w, stubsDiffer)
@@ -241,13 +247,19 @@ func (s *SearchPath) end(q *chain.Query, w *walk, why reason) chain.Outcome {
 	default:
 		s.seen.put(w.key, failed, q.Now())
 	}
-	if why != completable {
+	own := &s.loops[q.Shard()]
+	e := &own.ends[w.key%uint64(len(own.ends))]
+	if why == completable {
+		*e = ending{w.key, q.Now() + min(endingHolds, time.Duration(w.ttl)*time.Second), w.index, w.ttl}
+	} else {
 		s.leave(q, why)
+		if e.key == w.key {
+			*e = ending{}
+		}
 	}
 	q.Worker().Loop.Stop(&w.timer)
 	*s.slot.Of(q) = nil
 	w.client, w.ticket = nil, chain.Ticket{}
-	idle := &s.loops[q.Shard()]
-	idle.walks = append(idle.walks, w)
+	own.idle = append(own.idle, w)
 	return chain.Answered
 }
