@@ -68,6 +68,8 @@ type agent struct {
 	repairing task
 	serving   task // waiting for a successor
 
+	fallback []netip.Addr // the servers that fallbackName has had last; of whichever task sets the host up or keeps it
+
 	up    bool // the host has been set up, or partly; set by upkeep, read when that has ended
 	given bool // the lease has been given up
 	down  bool // and the host cleared up again
@@ -177,6 +179,7 @@ func (a *agent) setUp(ctx context.Context) {
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 func (a *agent) setUpOnce(ctx context.Context) error {
+	a.firstFallback(ctx)
 	step, cancel := context.WithTimeout(ctx, stepFor)
 	defer cancel()
 	a.up = true

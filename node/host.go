@@ -83,23 +83,51 @@ type fallbacker interface {
 	SetFallback(ctx context.Context, targets []netip.Addr) error
 }
 
-// followFallback keeps the fallback's servers those that a name has, as this agent answers it. When it is not answered they
-// stay what they were: that is when they are needed.
-func (a *agent) followFallback(ctx context.Context, to fallbacker) {
-	own := net.JoinHostPort(a.o.localIPs[0].String(), strconv.Itoa(int(a.o.port)))
-	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, own)
+// resolver asks the cluster's servers themselves, where their address is known: they are there before this agent's own
+// addresses are.
+func (a *agent) resolver() *net.Resolver {
+	server := a.o.localIPs[0]
+	port := strconv.Itoa(int(a.o.port))
+	if a.values.clusterErr == nil {
+		server, port = a.values.cluster, "53"
+	}
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(server.String(), port))
 	}}
-	var have []netip.Addr
+}
+
+// firstFallback looks the fallback's servers up before the host is set up, so that what a predecessor set up stays right.
+func (a *agent) firstFallback(ctx context.Context) {
+	to, ok := a.net.(fallbacker)
+	if !ok || a.o.fallbackName == "" || a.fallback != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	found, err := lookUp(ctx, a.resolver(), a.o.fallbackName, a.o.localIPs)
+	if err == nil {
+		err = to.SetFallback(ctx, found)
+	}
+	if err != nil {
+		a.log.Info("the servers of the fallback are not known yet", "name", a.o.fallbackName, "reason", err.Error())
+		return
+	}
+	a.fallback = found
+}
+
+// followFallback keeps the fallback's servers those that a name has. When it is not answered they stay what they were: that
+// is when they are needed.
+func (a *agent) followFallback(ctx context.Context, to fallbacker) {
+	resolver := a.resolver()
 	var complaint string
 	tick := time.NewTicker(fallbackEvery)
 	defer tick.Stop()
 	for {
 		found, err := lookUp(ctx, resolver, a.o.fallbackName, a.o.localIPs)
-		if err == nil && !slices.Equal(found, have) {
+		if err == nil && !slices.Equal(found, a.fallback) {
 			if err = to.SetFallback(ctx, found); err == nil {
 				a.log.Info("the fallback for addresses that no Service has", "servers", strings.ReplaceAll(join(found), " ", ","))
-				have = found
+				a.fallback = found
 			}
 		}
 		switch {

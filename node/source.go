@@ -18,8 +18,10 @@ import (
 )
 
 const (
-	// sourcePoll is how often template and ConfigMap are looked at where the kernel tells of no change, as in node-cache.
+	// sourcePoll is how often template and ConfigMap are looked at in any case, and blindPoll where the kernel tells of no
+	// change.
 	sourcePoll = 10 * time.Second
+	blindPoll  = 2 * time.Second
 	// sourceSettle is how long files are left alone after a change, so that a copy in progress is read once.
 	sourceSettle = 20 * time.Millisecond
 )
@@ -172,46 +174,39 @@ func (s *source) Changed() <-chan struct{} { return s.changed }
 
 // run watches the files until ctx is done.
 func (s *source) run(ctx context.Context) {
-	beside, stop := s.watch(ctx, s.o.base)
-	defer stop()
-	var kube <-chan struct{}
+	paths, every := []string{s.o.base}, sourcePoll
 	if s.kubeDNS != "" {
-		var stop func()
-		kube, stop = s.watch(ctx, s.kubeDNS)
-		defer stop()
+		paths = append(paths, s.kubeDNS)
 	}
-	tick := time.NewTicker(sourcePoll)
+	changes, stop, err := watch.Folder(ctx, paths...)
+	defer stop()
+	if err != nil {
+		every = blindPoll
+		s.log.Warn("changes are found by polling", "reason", err.Error())
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
-		told := false
+		look := err != nil // it may be a file that the template imports
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		case <-beside:
-			told = true // it may be a file that the template imports
-		case <-kube:
+		case <-changes:
+			look = true
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(sourceSettle):
 		}
-		if told || s.differs() {
+		if look || s.differs() {
 			select {
 			case s.changed <- struct{}{}:
 			default: // somebody will look
 			}
 		}
 	}
-}
-
-func (s *source) watch(ctx context.Context, path string) (changes <-chan struct{}, stop func()) {
-	changes, stop, err := watch.Folder(ctx, path)
-	if err != nil {
-		s.log.Warn("changes are found by polling", "reason", err.Error())
-	}
-	return changes, stop
 }
 
 // differs reports whether the Corefile would be another one.

@@ -85,6 +85,21 @@ func TestFolderThatIsNotThere(t *testing.T) {
 	}
 }
 
+func TestSeveralFolders(t *testing.T) {
+	a, b := t.TempDir(), t.TempDir()
+	changes, stop, err := Folder(t.Context(), a, filepath.Join(a, "no", "such"), filepath.Join(b, "file"))
+	if err == nil {
+		t.Error("a folder that is not there is no error")
+	}
+	defer stop()
+	for _, dir := range []string{a, b} {
+		if err := os.WriteFile(filepath.Join(dir, "x"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		told(t, changes, dir)
+	}
+}
+
 func TestFolderEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	_, stop, err := Folder(ctx, t.TempDir())
