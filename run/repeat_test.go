@@ -5,10 +5,10 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"net/netip"
 	"reflect"
 	"runtime"
 	"slices"
@@ -35,11 +35,12 @@ type repeatRig struct {
 	env      *chain.Env
 	registry *metrics.Registry
 	port     int
-	conn     *net.UDPConn
+	network  string
+	conn     net.Conn // made at the first question
 	buf      [65536]byte
 }
 
-func newRepeatRig(t *testing.T, now *atomic.Int64) *repeatRig {
+func newRepeatRig(t *testing.T, network string, now *atomic.Int64) *repeatRig {
 	port, err := freeport.Find()
 	if err != nil {
 		t.Fatal(err)
@@ -50,18 +51,17 @@ func newRepeatRig(t *testing.T, now *atomic.Int64) *repeatRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &repeatRig{t: t, s: s, registry: registry, port: port}
+	r := &repeatRig{t: t, s: s, registry: registry, port: port, network: network}
 	r.env = &chain.Env{Log: slog.New(slog.DiscardHandler), Metrics: registry, Loops: 1, Clock: clock,
 		Wall: func() time.Time { return time.Unix(1e9, now.Load()) }, Env: func(string) (string, bool) { return "", false },
 		Loop: s.Worker, Reload: func() {}, Fatal: func(err error) { t.Error(err) }, Print: func(int, []byte) {}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var ended sync.WaitGroup
 	ended.Go(func() { s.Run(ctx) })
-	if r.conn, err = net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port)))); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		r.conn.Close()
+		if r.conn != nil {
+			r.conn.Close()
+		}
 		cancel()
 		ended.Wait()
 	})
@@ -86,7 +86,16 @@ func (r *repeatRig) publish(text string, files fstest.MapFS) {
 // ask sends packets, whose IDs count up from 0, and gives the answers by ID.
 func (r *repeatRig) ask(packets [][]byte) [][]byte {
 	r.t.Helper()
+	if r.conn == nil {
+		var err error
+		if r.conn, err = net.Dial(r.network, fmt.Sprintf("127.0.0.1:%d", r.port)); err != nil {
+			r.t.Fatal(err)
+		}
+	}
 	for _, p := range packets {
+		if r.network == "tcp" {
+			p = append(binary.BigEndian.AppendUint16(nil, uint16(len(p))), p...)
+		}
 		if _, err := r.conn.Write(p); err != nil {
 			r.t.Fatal(err)
 		}
@@ -94,13 +103,26 @@ func (r *repeatRig) ask(packets [][]byte) [][]byte {
 	answers := make([][]byte, len(packets))
 	_ = r.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
 	for range packets {
-		n, err := r.conn.Read(r.buf[:])
+		msg, err := r.read()
 		if err != nil {
 			r.t.Fatalf("%x: %v", packets, err)
 		}
-		answers[binary.BigEndian.Uint16(r.buf[:])] = bytes.Clone(r.buf[:n])
+		answers[binary.BigEndian.Uint16(msg)] = bytes.Clone(msg)
 	}
 	return answers
+}
+
+// read gives the next answer, until the one after it.
+func (r *repeatRig) read() ([]byte, error) {
+	if r.network == "udp" {
+		n, err := r.conn.Read(r.buf[:])
+		return r.buf[:n], err
+	}
+	if _, err := io.ReadFull(r.conn, r.buf[:2]); err != nil {
+		return nil, err
+	}
+	n, err := io.ReadFull(r.conn, r.buf[:binary.BigEndian.Uint16(r.buf[:])])
+	return r.buf[:n], err
 }
 
 // counts gives all that queries have counted, by family and labels, with the port taken out.
@@ -132,7 +154,7 @@ func (r *repeatRig) name(family string, labels []metrics.Label) string {
 }
 
 func (r *repeatRig) repeated() uint64 {
-	return r.registry.Counter("godwit_udp_repeated_total", "").Value()
+	return r.registry.Counter("godwit_"+r.network+"_repeated_total", "").Value()
 }
 
 const repeatZone = `$ORIGIN example.org.
@@ -201,64 +223,68 @@ func repeatPackets(random *rand.Rand) [][]byte {
 // of its directives has not said that it may be left out. Answers, and what was counted at the end, must be the same.
 func TestRepeatsAreWalks(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4)) // a loop keeps its processor while it waits
-	files := fstest.MapFS{"zone": &fstest.MapFile{Data: []byte(repeatZone)}}
 	for options, repeats := range map[string]bool{"cache": true, "cache 8": true, "cache {\n keepttl\n}": true,
 		"cache {\n serve_stale 5s\n}":                                      true,
 		"cache {\n serve_stale 5s\n serve_stale_policy prefer_positive\n}": false, "cache {\n prefetch 2\n}": false, "cache other.example": false} {
-		t.Run(options, func(t *testing.T) {
-			var now atomic.Int64
-			now.Store(int64(time.Hour))
-			fast, slow := newRepeatRig(t, &now), newRepeatRig(t, &now)
-			text := ".:%d {\nbind 127.0.0.1\nprometheus 127.0.0.1:0\nerrors\nloadbalance\n" + options + "\n%s\nfile zone example.org {\nreload 0\n}\n}\n"
-			publish := func() {
-				fast.publish(fmt.Sprintf(text, fast.port, ""), files)
-				slow.publish(fmt.Sprintf(text, slow.port, "local"), files)
+		for _, network := range []string{"udp", "tcp"} {
+			t.Run(network+" "+options, func(t *testing.T) { compareRepeats(t, network, options, repeats) })
+		}
+	}
+}
+
+func compareRepeats(t *testing.T, network, options string, repeats bool) {
+	files := fstest.MapFS{"zone": &fstest.MapFile{Data: []byte(repeatZone)}}
+	var now atomic.Int64
+	now.Store(int64(time.Hour))
+	fast, slow := newRepeatRig(t, network, &now), newRepeatRig(t, network, &now)
+	text := ".:%d {\nbind 127.0.0.1\nprometheus 127.0.0.1:0\nerrors\nloadbalance\n" + options + "\n%s\nfile zone example.org {\nreload 0\n}\n}\n"
+	publish := func() {
+		fast.publish(fmt.Sprintf(text, fast.port, ""), files)
+		slow.publish(fmt.Sprintf(text, slow.port, "local"), files)
+	}
+	publish()
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 1))
+	packets := repeatPackets(random)
+	for range 300 {
+		var batch [][]byte
+		for id := range uint16(20) {
+			packet := bytes.Clone(packets[min(random.IntN(len(packets)), random.IntN(len(packets)))])
+			binary.BigEndian.PutUint16(packet, id)
+			batch = append(batch, packet)
+		}
+		got, want := fast.ask(batch), slow.ask(batch)
+		for id := range got {
+			if !sameAnswer(got[id], want[id]) {
+				t.Fatalf("seed %d at %v: %x\n got %x\nwant %x", seed, time.Duration(now.Load()), batch[id], got[id], want[id])
 			}
-			publish()
-			seed := rand.Uint64()
-			random := rand.New(rand.NewPCG(seed, 1))
-			packets := repeatPackets(random)
-			for range 300 {
-				var batch [][]byte
-				for id := range uint16(20) {
-					packet := bytes.Clone(packets[min(random.IntN(len(packets)), random.IntN(len(packets)))])
-					binary.BigEndian.PutUint16(packet, id)
-					batch = append(batch, packet)
-				}
-				got, want := fast.ask(batch), slow.ask(batch)
-				for id := range got {
-					if !sameAnswer(got[id], want[id]) {
-						t.Fatalf("seed %d at %v: %x\n got %x\nwant %x", seed, time.Duration(now.Load()), batch[id], got[id], want[id])
-					}
-				}
-				if random.IntN(3) == 0 {
-					now.Add(int64(random.IntN(3000)) * int64(time.Millisecond))
-				}
-				if random.IntN(100) == 0 {
-					publish() // empty caches
-				}
-			}
-			var got, want map[string]any
-			for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) { // the last batch ends
-				if got, want = fast.counts(), slow.counts(); reflect.DeepEqual(got, want) {
-					break
-				}
-			}
-			for name := range want {
-				if !reflect.DeepEqual(got[name], want[name]) {
-					t.Errorf("seed %d: %s\n got %v\nwant %v", seed, name, got[name], want[name])
-				}
-			}
-			if len(got) != len(want) || len(want) < 10 {
-				t.Errorf("%d metrics, and %d", len(got), len(want))
-			}
-			if slow.repeated() > 0 {
-				t.Error("the slow server gave answers without a walk")
-			}
-			if n := fast.repeated(); repeats != (n > 1000) {
-				t.Errorf("%d answers without a walk", n)
-			}
-		})
+		}
+		if random.IntN(3) == 0 {
+			now.Add(int64(random.IntN(3000)) * int64(time.Millisecond))
+		}
+		if random.IntN(100) == 0 {
+			publish() // empty caches
+		}
+	}
+	var got, want map[string]any
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) { // the last batch ends
+		if got, want = fast.counts(), slow.counts(); reflect.DeepEqual(got, want) {
+			break
+		}
+	}
+	for name := range want {
+		if !reflect.DeepEqual(got[name], want[name]) {
+			t.Errorf("seed %d: %s\n got %v\nwant %v", seed, name, got[name], want[name])
+		}
+	}
+	if len(got) != len(want) || len(want) < 10 {
+		t.Errorf("%d metrics, and %d", len(got), len(want))
+	}
+	if slow.repeated() > 0 {
+		t.Error("the slow server gave answers without a walk")
+	}
+	if n := fast.repeated(); repeats != (n > 1000) {
+		t.Errorf("%d answers without a walk", n)
 	}
 }
 

@@ -271,6 +271,9 @@ func (l *Listener) forget() {
 			for _, u := range l.udp[i] {
 				u.repeats.begin(u.table.Load())
 			}
+			for _, t := range l.tcp[i] {
+				t.repeats.begin(l.table.Load())
+			}
 		}))
 	}
 }

@@ -20,9 +20,10 @@ import (
 //  1. A packet is looked for by all of it but the ID (repeats.find). One that was seen before without being kept is kept
 //     when its walk ends in this batch (repeats.keep).
 //  2. A memo stands while no guard's version has moved and its time has not come; else the guards are asked (memo.stands).
-//  3. Its counters are counted, its answer is copied with the new ID and gathered for sending (udpSocket.repeat).
+//  3. Its counters are counted (memo.count), its answer is copied with the new ID and gathered for sending
+//     (udpSocket.repeat, tcpConn.repeat).
 
-// repeats are the answers that one socket keeps.
+// repeats are the answers that one socket keeps: a listening one those of all its connections.
 type repeats struct {
 	seed  maphash.Seed
 	table *Table       // what they were made by; another table begins anew
@@ -96,6 +97,20 @@ func (m *repeats) find(packet []byte) (found **memo, hash uint64, keep bool) {
 	return nil, hash, false
 }
 
+// standing gives the memo of a packet if it stands. Without one it says whether the walk's answer is to be kept, and under
+// which hash.
+func (m *repeats) standing(packet []byte, now time.Duration) (k *memo, hash uint64, keep bool) {
+	at, hash, keep := m.find(packet)
+	if at == nil {
+		return nil, hash, keep
+	}
+	if !(*at).stands(now) {
+		*at = nil // the walk's answer takes its place
+		return nil, hash, true
+	}
+	return *at, hash, false
+}
+
 // keep makes a memo of an answer that q got to a packet, if it may be given again.
 func (m *repeats) keep(q *chain.Query, hash uint64, packet, answer []byte) {
 	r := &m.made
@@ -156,6 +171,19 @@ func (k *memo) renew(now time.Duration) bool {
 	return true
 }
 
+// count does what a walk would do besides the answer.
+func (k *memo) count(w *worker) {
+	for _, c := range k.cells {
+		if c == nil {
+			break
+		}
+		metrics.AddAlone(c, 1)
+	}
+	if k.ender != nil {
+		w.AtBatchEnd(k.ender)
+	}
+}
+
 // ttlsOf finds the times to live in a finished answer, but for its OPT, which has none.
 func ttlsOf(msg []byte) (at []uint16, ok bool) {
 	var c wire.Cursor
@@ -179,27 +207,31 @@ func ttlsOf(msg []byte) (at []uint16, ok bool) {
 
 // repeat answers the datagram in slot i without a walk, if it can.
 func (s *udpSocket) repeat(r *receiver, i int, packet []byte) bool {
-	at, hash, keep := s.repeats.find(packet)
-	if at != nil && !(*at).stands(s.w.Loop.Now()) {
-		*at, at, keep = nil, nil, true // the walk's answer takes its place
-	}
-	if at == nil {
+	k, hash, keep := s.repeats.standing(packet, s.w.Loop.Now())
+	if k == nil {
 		s.packet, s.hash, s.keep = packet, hash, keep
 		return false
 	}
-	k := *at
-	for _, c := range k.cells {
-		if c == nil {
-			break
-		}
-		metrics.AddAlone(c, 1)
-	}
-	if k.ender != nil {
-		s.w.AtBatchEnd(k.ender)
-	}
+	k.count(s.w)
 	b := append(s.out.space(s.fd, len(k.answer)), k.answer...)
 	b[0], b[1] = packet[0], packet[1]
 	s.out.reply(r, i, b, s.wild)
 	s.w.repeated.Inc(s.w.Loop.Index())
+	return true
+}
+
+// repeat answers a frame without a walk, if it can.
+func (c *tcpConn) repeat(packet []byte) bool {
+	k, hash, keep := c.repeats.standing(packet, c.w.Loop.Now())
+	if k == nil {
+		c.packet, c.hash, c.keep = packet, hash, keep
+		return false
+	}
+	k.count(c.w)
+	c.room()
+	at := len(c.out)
+	c.out = append(append(c.out, byte(len(k.answer)>>8), byte(len(k.answer))), k.answer...)
+	c.out[at+2], c.out[at+3] = packet[0], packet[1]
+	c.w.repeatedTCP.Inc(c.w.Loop.Index())
 	return true
 }

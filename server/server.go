@@ -63,6 +63,7 @@ type worker struct {
 	receives          *metrics.Counter // receive calls that brought something, and what they brought: how full batches are
 	datagrams         *metrics.Counter
 	repeated          *metrics.Counter // answers given without a walk
+	repeatedTCP       *metrics.Counter
 	conns             map[*tcpConn]bool
 	spareIn, spareOut []byte // buffers between two connections' use
 }
@@ -82,6 +83,7 @@ func New(opt Options) (*Server, error) {
 		w.OnPanic = s.panicked
 		w.receives = opt.Metrics.Counter("godwit_udp_receives_total", "Calls that received UDP datagrams.")
 		w.repeated = opt.Metrics.Counter("godwit_udp_repeated_total", "UDP queries that got the octets of an earlier answer, without a walk.")
+		w.repeatedTCP = opt.Metrics.Counter("godwit_tcp_repeated_total", "TCP queries that got the octets of an earlier answer, without a walk.")
 		w.datagrams = opt.Metrics.Counter("godwit_udp_datagrams_total", "UDP datagrams received by those calls.")
 		s.workers = append(s.workers, w)
 	}

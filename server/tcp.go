@@ -12,8 +12,8 @@ import (
 	"github.com/godwit-dns/godwit/loop"
 )
 
-// DNS over TCP (RFC 7766) on the loop: a connection's frames are read as they come, walked in place, and all their
-// answers leave in one write. Answers are in the order of the queries unless one had to wait for somebody.
+// DNS over TCP (RFC 7766) on the loop: a connection's frames are read as they come, walked in place or answered as before
+// (repeat.go), and all their answers leave in one write. Answers are in the order of the queries unless one had to wait for somebody.
 
 // Limits of a connection, after which it is not read until it has caught up.
 const (
@@ -36,6 +36,8 @@ type tcpListener struct {
 	fd    int
 	local netip.AddrPort
 	rest  loop.Timer // runs while nothing is accepted for want of descriptors
+
+	repeats repeats // of all its connections
 }
 
 // restFor is how long a listener waits when the process has no descriptor left: epoll would tell of the same connection
@@ -70,7 +72,7 @@ func (t *tcpListener) Ready(*loop.Loop, bool, bool) bool {
 
 func (t *tcpListener) accept(fd int, client netip.AddrPort) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // answers are gathered here, not by the kernel
-	c := &tcpConn{w: t.w, l: t.l, fd: fd, client: client, proto: chain.TCP}
+	c := &tcpConn{w: t.w, l: t.l, fd: fd, client: client, proto: chain.TCP, repeats: &t.repeats}
 	if t.l.spec.Transport == "tls" {
 		c.proto = chain.TLS
 	}
@@ -118,6 +120,13 @@ type tcpConn struct {
 	since     time.Duration // when the last query or answer was through: octets that make neither count for nothing
 	timer     loop.Timer
 	stream    *tcpStream
+
+	// The frame that is being walked, if its answer is to be kept.
+	repeats *repeats // the listener's
+	keep    bool
+	hash    uint64
+	packet  []byte
+	walks   *chain.Query
 }
 
 // timeout is how long the connection may wait for what it waits for now.
@@ -207,6 +216,7 @@ func (c *tcpConn) frames() (again bool) {
 	}
 	used, count := 0, 0
 	c.walking = true
+	c.repeats.begin(c.l.table.Load())
 	c.w.BeginBatch()
 	for ; !c.closed && !c.full(); count++ {
 		rest := c.in[used:]
@@ -291,7 +301,11 @@ func (c *tcpConn) waiting() bool {
 	return len(c.in) >= 2 && len(c.in) >= 2+int(binary.BigEndian.Uint16(c.in))
 }
 
+// deliver answers a frame, or walks it.
 func (c *tcpConn) deliver(packet []byte) {
+	if c.repeat(packet) {
+		return
+	}
 	q := c.w.Get()
 	q.Client, q.Local, q.Proto, q.Start, q.Back.Socket = c.client, c.local, c.proto, c.w.Loop.Now(), c
 	c.room()
@@ -307,7 +321,11 @@ func (c *tcpConn) deliver(packet []byte) {
 		return
 	}
 	c.inFlight++
+	if c.keep {
+		c.walks = q
+	}
 	c.w.Start(q, c.l.table.Load(), c)
+	c.walks = nil
 }
 
 // Finish appends the end of a query to what is to be written.
@@ -321,6 +339,9 @@ func (c *tcpConn) Finish(q *chain.Query, out chain.Outcome) {
 		at := len(c.out)
 		c.out = c.w.fit(append(c.out, 0, 0), q, q.Limit())
 		binary.BigEndian.PutUint16(c.out[at:], uint16(len(c.out)-at-2))
+		if q == c.walks && out == chain.Answered {
+			c.repeats.keep(q, c.hash, c.packet, c.out[at+2:])
+		}
 	}
 	if !c.walking { // it had been parked: nobody else will write
 		c.since = c.w.Loop.Now()
