@@ -27,6 +27,14 @@ type wall struct {
 	text string
 }
 
+// owner is the agent that it names.
+func (w *wall) owner() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	id, _ := handover.Owner(w.text)
+	return id
+}
+
 // hostStub notes what is asked of a host.
 type hostStub struct {
 	wall *wall
@@ -269,7 +277,7 @@ func TestOneAgentTakesOverFromAnother(t *testing.T) {
 	old := newStage(t, "0000000a", "", shared, nil)
 	old.process.cache.entries = []string{"x", "y"}
 	old.listens(t)
-	within(t, 5*time.Second, "it can be found", func() bool { _, named := handover.Owner(shared.text); return named })
+	within(t, 5*time.Second, "it can be found", func() bool { return shared.owner() == "0000000a" })
 
 	before := &predecessor{metrics: -1, handed: make(chan struct{})}
 	var err error
@@ -296,14 +304,16 @@ func TestOneAgentTakesOverFromAnother(t *testing.T) {
 	if got := fresh.process.cache.entries; !slices.Equal(got, []string{"x", "y"}) {
 		t.Errorf("the cache came as %q", got)
 	}
+	old.process.mu.Lock()
 	if got := old.process.did; !slices.Equal(got, []string{"pause"}) {
 		t.Errorf("the old process was told %q", got)
 	}
+	old.process.mu.Unlock()
 	if old.probed(t) || !fresh.probed(t) {
 		t.Error("probes are told the wrong owner")
 	}
-	if id, _ := handover.Owner(shared.text); id != "0000000b" {
-		t.Errorf("the alias is %q", shared.text)
+	if id := shared.owner(); id != "0000000b" {
+		t.Errorf("the alias names %q", id)
 	}
 	old.Leaving(syscall.SIGTERM)
 	old.Left()
@@ -325,7 +335,7 @@ func TestSuccessorThatFails(t *testing.T) {
 	shared := &wall{}
 	old := newStage(t, "0000000a", "", shared, nil)
 	old.listens(t)
-	within(t, 5*time.Second, "it can be found", func() bool { _, named := handover.Owner(shared.text); return named })
+	within(t, 5*time.Second, "it can be found", func() bool { return shared.owner() == "0000000a" })
 	before := &predecessor{metrics: -1, handed: make(chan struct{})}
 	var err error
 	if before.taken, err = handover.Take(t.Context(), "0000000b", &hostStub{wall: shared}, discard()); err != nil {

@@ -186,6 +186,7 @@ func (s *source) run(ctx context.Context) {
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	s.tell() // of what has changed since it was read
 	for {
 		look := err != nil // it may be a file that the template imports
 		select {
@@ -201,11 +202,16 @@ func (s *source) run(ctx context.Context) {
 		case <-time.After(sourceSettle):
 		}
 		if look || s.differs() {
-			select {
-			case s.changed <- struct{}{}:
-			default: // somebody will look
-			}
+			s.tell()
 		}
+	}
+}
+
+// tell has run look at the Corefile, which is left alone if it is the same.
+func (s *source) tell() {
+	select {
+	case s.changed <- struct{}{}:
+	default: // it will look anyway
 	}
 }
 

@@ -101,6 +101,11 @@ func runSource(t *testing.T, s *source) {
 	ctx := t.Context()
 	running.Go(func() { s.run(ctx) })
 	t.Cleanup(running.Wait) // the context ends before
+	select {
+	case <-s.Changed(): // the watch is there
+	case <-time.After(5 * time.Second):
+		t.Fatal("it does not begin")
+	}
 }
 
 func TestChangesAreTold(t *testing.T) {
@@ -112,7 +117,6 @@ func TestChangesAreTold(t *testing.T) {
 		t.Fatalf("%q, %v", text, err)
 	}
 	runSource(t, s)
-	time.Sleep(50 * time.Millisecond) // the watches are there
 	base.set(map[string]string{"Corefile.base": ". {\n    whoami\n}\n"})
 	becomes(t, s, "whoami")
 	kube.set(map[string]string{"stubDomains": `{"a.test": ["192.0.2.1"]}`})
@@ -130,7 +134,6 @@ func TestFilesBesideTheTemplate(t *testing.T) {
 		t.Fatal(err)
 	}
 	runSource(t, s)
-	time.Sleep(50 * time.Millisecond)
 	put(t, filepath.Join(dir, "more"), ". {\n    errors\n}\n")
 	if text := changes(t, s); text != "import more\n" {
 		t.Errorf("%q", text)
