@@ -4,7 +4,11 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync"
 	"testing"
+	"time"
+
+	"github.com/miekg/dns"
 )
 
 // Addresses of the lab: one node with its pods behind a bridge, a router, and the servers behind it.
@@ -41,7 +45,12 @@ type Pod struct {
 // NewLab builds a lab with some pods and two servers, and kube-proxy's rules for both Services.
 func NewLab(t testing.TB, pods int) *Lab {
 	t.Helper()
-	l := &Lab{T: t, dir: t.TempDir(), binary: os.Getenv(binaryVariable)}
+	dir, err := os.MkdirTemp("", "netns") // the testing package's is too long for the path of a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	l := &Lab{T: t, dir: dir, binary: os.Getenv(binaryVariable)}
 	id := newName("")
 	l.Node, l.Router = newNamespace(t, id+"node"), newNamespace(t, id+"net")
 	l.wire()
@@ -52,7 +61,24 @@ func NewLab(t testing.TB, pods int) *Lab {
 		l.Servers = append(l.Servers, l.addServer(id, i))
 	}
 	l.KubeProxy("iptables")
+	l.settle()
 	return l
+}
+
+// settle asks once from each pod with each family, so that no later test pays for finding neighbours.
+func (l *Lab) settle() {
+	l.T.Helper()
+	var asks sync.WaitGroup
+	for _, p := range l.Pods {
+		for _, server := range []string{ClusterDNS4, ClusterDNS6} {
+			asks.Go(func() {
+				if _, _, err := p.Ask(server, "settle.none.", dns.TypeA, 5*time.Second); err != nil {
+					l.T.Errorf("the lab itself does not answer: %v", err)
+				}
+			})
+		}
+	}
+	asks.Wait()
 }
 
 // wire connects the node with the router and gives both what a node has: forwarding, a bridge for pods, routes.
@@ -61,8 +87,6 @@ func (l *Lab) wire() {
 	for _, n := range []*Namespace{l.Node, l.Router} {
 		n.Set("net/ipv4/ip_forward", "1")
 		n.Set("net/ipv6/conf/all/forwarding", "1")
-		n.Set("net/ipv6/conf/default/accept_dad", "0")
-		n.Set("net/ipv6/conf/all/accept_dad", "0")
 	}
 	for dev, n := range map[string]*Namespace{"eth0": l.Node, "node": l.Router} {
 		host := map[string]int{"eth0": 2, "node": 1}[dev]
@@ -88,7 +112,6 @@ func (l *Lab) bridge(n *Namespace, name string, net int) {
 // attach makes a namespace with its eth0 at a bridge.
 func (l *Lab) attach(at *Namespace, bridge, name, port string, net, host int) *Pod {
 	n := newNamespace(l.T, name)
-	n.Set("net/ipv6/conf/default/accept_dad", "0")
 	at.Run("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", name)
 	at.Run("ip", "link", "set", port, "master", bridge, "up")
 	p := &Pod{n, parse(fmt.Sprintf("10.244.%d.%d", net, host)), parse(fmt.Sprintf("fd00:244:%d::%x", net, host))}

@@ -46,6 +46,9 @@ func newNamespace(t testing.TB, name string) *Namespace {
 			t.Errorf("ip netns del %s: %v: %s", name, err, out)
 		}
 	})
+	for _, which := range []string{"default", "all"} { // addresses of IPv6 would take seconds to be of use
+		n.Set("net/ipv6/conf/"+which+"/accept_dad", "0")
+	}
 	n.Run("ip", "link", "set", "lo", "up")
 	return n
 }

@@ -23,7 +23,7 @@ func (l *Lab) under(load Load, f func()) *Report {
 	time.Sleep(time.Second)
 	stop()
 	r := <-done
-	l.T.Log(r)
+	l.T.Logf("%s: %v", l.T.Name(), r)
 	return r
 }
 
