@@ -279,7 +279,6 @@ func (a *agent) Leaving(sig os.Signal) {
 	if a.succeeded() {
 		return
 	}
-	a.repairing.end()
 	a.is(false, "is leaving")
 	a.giveUp()
 	if sig == syscall.SIGINT {
@@ -321,6 +320,7 @@ func (a *agent) clearUp() {
 		return
 	}
 	a.down = true
+	a.repairing.end() // not before: addresses have a lifetime, and lameduck may be longer
 	if !a.up || a.succeeded() {
 		a.report(a.net.Leave())
 		return
@@ -341,7 +341,6 @@ func (a *agent) report(err error) {
 func (a *agent) Left() {
 	a.upkeep.end()
 	a.serving.end()
-	a.repairing.end()
 	if !a.succeeded() {
 		a.giveUp()
 	}

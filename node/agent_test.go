@@ -191,9 +191,9 @@ func TestOrderOfALife(t *testing.T) {
 		sig       syscall.Signal
 		left, end string // what has been done after Leaving, and after Left
 	}{
-		{"", syscall.SIGTERM, "adopt up run ran giveup", " down"},
-		{"-skipteardown", syscall.SIGTERM, "adopt up run ran giveup", " down(keep)"},
-		{"", syscall.SIGINT, "adopt up run ran giveup down", ""},
+		{"", syscall.SIGTERM, "adopt up run giveup", " ran down"},
+		{"-skipteardown", syscall.SIGTERM, "adopt up run giveup", " ran down(keep)"},
+		{"", syscall.SIGINT, "adopt up run giveup ran down", ""},
 		{"-setupinterface=false", syscall.SIGTERM, "", ""},
 	} {
 		s := newStage(t, "0000000a", c.line, nil, nil)
@@ -325,7 +325,7 @@ func TestOneAgentTakesOverFromAnother(t *testing.T) {
 	}
 	fresh.Leaving(syscall.SIGTERM)
 	fresh.Left()
-	if got := fresh.host.steps(); got != "adopt up run ran giveup down" {
+	if got := fresh.host.steps(); got != "adopt up run giveup ran down" {
 		t.Errorf("the new agent did %q", got)
 	}
 }

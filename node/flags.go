@@ -98,7 +98,7 @@ func parseFlags(args []string, name string, out io.Writer) (*options, error) {
 	f.BoolVar(&o.quiet, "quiet", false, "do not print the version and the zones at start")
 	f.BoolVar(&o.showVersion, "version", false, "print the version and end")
 	f.StringVar(&o.rules, "rules", rulesAuto, "kind of rules: nftables, iptables, none, or auto: nftables where the kernel can, else iptables")
-	f.StringVar(&r.fallback, "fallback", "", "cluster DNS servers for the addresses that no Service has, while the agent does not answer: addresses, or a name that has them (default: the Service of -upstreamsvc, which works where kube-proxy uses IPVS)")
+	f.StringVar(&r.fallback, "fallback", "", "a cluster DNS Service or servers for the addresses that no Service has, while the agent does not answer: addresses, or a name that has them (default: the Service of -upstreamsvc)")
 	f.StringVar(&r.fallbackFor, "fallback-for", "", "those of -localip that no Service has (default: the link-local ones)")
 	f.StringVar(&o.clusterDomain, "cluster-domain", "cluster.local", "what __PILLAR__DNS__DOMAIN__ in the template becomes")
 	f.StringVar(&o.runDir, "run-dir", "", "folder of the socket that \"probe\" asks (default: the first of "+strings.Join(handover.Folders(), ", ")+" that can have it)")

@@ -63,7 +63,7 @@ func TestFallbackIsLookedUpFirst(t *testing.T) {
 	within(t, 5*time.Second, "repairs begin", func() bool { return strings.Contains(s.host.steps(), "run") })
 	s.Leaving(syscall.SIGTERM)
 	s.Left()
-	if got := s.host.steps(); got != "fallback adopt up run ran giveup down" {
+	if got := s.host.steps(); got != "fallback adopt up run giveup ran down" {
 		t.Errorf("%q", got)
 	}
 	want := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")}
