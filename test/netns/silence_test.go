@@ -23,7 +23,13 @@ type silence struct {
 	ipvs    bool
 }
 
-// toPods sends queries to addresses that no Service has to the server pods while the agent is silent.
+// toService sends queries to addresses that no Service has to one of the cluster's servers while the agent is silent. For
+// IPv4 alone the agent knows it without.
+func toService() []string {
+	return []string{"-fallback", Upstream4 + "," + Upstream6, "-fallback-for", LinkLocal4 + "," + LinkLocal6}
+}
+
+// toPods sends them to the server pods.
 func (l *Lab) toPods() []string {
 	var all []string
 	for _, s := range l.Servers {
