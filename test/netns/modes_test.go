@@ -63,7 +63,7 @@ func TestModes(t *testing.T) {
 func (l *Lab) both(m mode) AgentOptions {
 	return AgentOptions{
 		Local: strings.Join([]string{ClusterDNS4, ClusterDNS6, LinkLocal4, LinkLocal6}, ","),
-		Args:  append(l.toPods(), "-rules", m.rules),
+		Args:  append(toService(), "-rules", m.rules),
 		Env:   []string{"PATH=" + l.programs(m.programs)},
 	}
 }

@@ -18,8 +18,8 @@ type silence struct {
 	name    string
 	servers []string
 	signal  syscall.Signal
-	within  time.Duration
 	agent   AgentOptions
+	pods    bool // the fallback leads to the server pods
 	ipvs    bool
 }
 
@@ -42,26 +42,38 @@ func (l *Lab) toPods() []string {
 // and for the link-local one where IPVS has the cluster's.
 func TestSilence(t *testing.T) {
 	cluster, local := []string{ClusterDNS4, ClusterDNS6}, []string{LinkLocal4, LinkLocal6}
-	all := strings.Join(append(cluster, local...), ",")
+	all, alone := strings.Join(append(cluster, local...), ","), strings.Join(local, ",")
 	for _, test := range []silence{
-		{"death", cluster, syscall.SIGKILL, afterDeath, AgentOptions{Local: all}, false},
-		{"hang", cluster, syscall.SIGSTOP, afterHang, AgentOptions{Local: all}, false},
-		{"link-local death", local, syscall.SIGKILL, afterDeath, AgentOptions{Local: all}, false},
-		{"link-local hang", local, syscall.SIGSTOP, afterHang, AgentOptions{Local: all}, false},
-		{"IPVS death", local, syscall.SIGKILL, afterDeath, AgentOptions{Local: strings.Join(local, ",")}, true},
-		{"IPVS hang", local, syscall.SIGSTOP, afterHang, AgentOptions{Local: strings.Join(local, ",")}, true},
+		{name: "death", servers: cluster, signal: syscall.SIGKILL, agent: AgentOptions{Local: all, Args: toService()}},
+		{name: "hang", servers: cluster, signal: syscall.SIGSTOP, agent: AgentOptions{Local: all, Args: toService()}},
+		{name: "link-local death", servers: local, signal: syscall.SIGKILL, agent: AgentOptions{Local: all, Args: toService()}},
+		{name: "link-local hang", servers: local, signal: syscall.SIGSTOP, agent: AgentOptions{Local: all, Args: toService()}},
+		{name: "link-local death, no flags", servers: local[:1], signal: syscall.SIGKILL},
+		{name: "link-local hang, no flags", servers: local[:1], signal: syscall.SIGSTOP},
+		{name: "link-local death, to pods", servers: local, signal: syscall.SIGKILL, agent: AgentOptions{Local: all}, pods: true},
+		{name: "IPVS death", servers: local, signal: syscall.SIGKILL, agent: AgentOptions{Local: alone, Args: toService()}, ipvs: true},
+		{name: "IPVS hang", servers: local, signal: syscall.SIGSTOP, agent: AgentOptions{Local: alone, Args: toService()}, ipvs: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			l := NewLab(t, 4)
-			test.agent.Args = l.toPods()
+			if test.pods {
+				test.agent.Args = l.toPods()
+			}
 			if test.ipvs {
 				l.IPVS()
-				test.agent.Args = []string{"-fallback", Upstream4 + "," + Upstream6, "-fallback-for", strings.Join(local, ",")}
 			}
 			l.fallSilent(t, test)
 		})
 	}
+}
+
+// within is what docs/node.md promises.
+func (s silence) within() time.Duration {
+	if s.signal == syscall.SIGKILL {
+		return afterDeath
+	}
+	return afterHang
 }
 
 // fallSilent sends the signal under load and holds the losses to the promise; then another agent starts and ends.
@@ -73,13 +85,13 @@ func (l *Lab) fallSilent(t *testing.T, test silence) {
 	r := l.under(load, func() {
 		at = time.Now()
 		a.Signal(test.signal)
-		time.Sleep(test.within + 500*time.Millisecond)
+		time.Sleep(test.within() + 500*time.Millisecond)
 	})
 	if r.Sent-r.Lost < r.Sent/3 {
 		t.Fatalf("hardly anything was answered: %v", r)
 	}
-	if last := r.LastLoss(at); last > test.within {
-		t.Errorf("still lost %v after the signal, promised within %v: %v, at %v", last, test.within, r, r.Gaps())
+	if last := r.LastLoss(at); last > test.within() {
+		t.Errorf("still lost %v after the signal, promised within %v: %v, at %v", last, test.within(), r, r.Gaps())
 	}
 	a.Signal(syscall.SIGKILL)
 	a.Signal(syscall.SIGCONT)
