@@ -91,7 +91,7 @@ func (s *source) make(name string) ([]byte, error) {
 		text, confErr := os.ReadFile(s.o.conf)
 		if confErr == nil {
 			s.complain("base", fmt.Errorf("there is no template, so %s is served as it is: %w", s.o.conf, err))
-			return text, nil
+			return text, s.servesSomething(s.o.conf, text)
 		}
 	}
 	if err != nil {
@@ -101,17 +101,26 @@ func (s *source) make(name string) ([]byte, error) {
 	s.readConfigMap()
 	v := s.values
 	v.dns = dnsConfig{Upstream: s.good.Upstream}
-	if v.dns.Stubs = s.good.Stubs; len(v.dns.Stubs) > 0 {
-		plain := v
-		plain.dns.Stubs = nil
-		text, err := fill(s.o.base, template, &plain)
-		if err != nil {
-			return nil, err
-		}
-		left := v.dns.without(zonesOn(corefile.OS(), name, text, strconv.Itoa(int(s.o.port)), s.env))
-		s.complain("stubs", leftOut(left))
+	text, err := fill(s.o.base, template, &v)
+	if err == nil {
+		err = s.servesSomething(s.o.base, text)
 	}
+	if v.dns.Stubs = s.good.Stubs; err != nil || len(v.dns.Stubs) == 0 {
+		s.complain("stubs", nil)
+		return text, err
+	}
+	left := v.dns.without(zonesOn(corefile.OS(), name, text, strconv.Itoa(int(s.o.port)), s.env))
+	s.complain("stubs", leftOut(left))
 	return fill(s.o.base, template, &v)
+}
+
+// servesSomething refuses a file without a block, such as one that is being written: elsewhere that means the default
+// Corefile, which answers every name with nonsense. What does not parse is for whoever loads it.
+func (s *source) servesSomething(name string, text []byte) error {
+	if file, err := corefile.Parse(corefile.OS(), s.name(), text, s.env); err == nil && len(file.Blocks) == 0 {
+		return fmt.Errorf("%s has no server block: nothing would be served", name)
+	}
+	return nil
 }
 
 func leftOut(domains []string) error {

@@ -197,6 +197,27 @@ func TestTemplateThatIsNotThere(t *testing.T) {
 	}
 }
 
+// A file that is being written is empty for a moment.
+func TestTemplateThatServesNothing(t *testing.T) {
+	dir := t.TempDir()
+	path, conf := filepath.Join(dir, "base"), filepath.Join(dir, "Corefile")
+	kube := mount(t, map[string]string{"stubDomains": `{"a.test": ["192.0.2.1"]}`})
+	s := newSource(parse(t, "-localip 10.0.0.1 -basecorefile "+path+" -conf "+conf+" -kubednscm "+kube.dir), noEnv, discard(), func() {})
+	for _, text := range []string{"", "# nothing\n", "(snippet) {\n    errors\n}\n"} {
+		put(t, path, text)
+		if _, _, err := s.Corefile(); err == nil || !strings.Contains(err.Error(), path+" has no server block") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	put(t, conf, "\n")
+	if _, _, err := s.Corefile(); err == nil || !strings.Contains(err.Error(), conf+" has no server block") {
+		t.Error(err)
+	}
+}
+
 func TestConfThatCannotBeWritten(t *testing.T) {
 	dir := t.TempDir()
 	put(t, filepath.Join(dir, "base"), ". {\n    errors\n}\n")
