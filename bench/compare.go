@@ -72,9 +72,6 @@ func (g *group) prepare(ctx context.Context, all []series) error {
 		}
 		for _, s := range g.servers {
 			warm := se.traffic
-			if !g.fit(s, se) {
-				continue
-			}
 			length := time.Duration(0) // the whole file once
 			if len(se.questions) > 20000 {
 				length = time.Second
@@ -86,9 +83,6 @@ func (g *group) prepare(ctx context.Context, all []series) error {
 	}
 	return nil
 }
-
-// fit reports whether a server takes part in a series: the echo speaks UDP only.
-func (g *group) fit(s *server, se series) bool { return !se.tcp || s.tally == nil }
 
 // measure runs every series at every load, round after round, each round in the opposite order of the last, so that
 // what drifts on the machine falls on all alike: A B B A.
@@ -104,9 +98,6 @@ func (g *group) measure(ctx context.Context, out *Result, all []series, loads []
 					slices.Reverse(order)
 				}
 				for _, s := range order {
-					if !g.fit(s, se) {
-						continue
-					}
 					if s.tally != nil {
 						s.tally.answer.Store(uint64(se.octets))
 					}

@@ -111,7 +111,13 @@ func echoMain(args []string) error {
 	if err != nil {
 		return err
 	}
+	streams, err := newEchoStream(args[0])
+	if err != nil {
+		return err
+	}
+	runtime.GOMAXPROCS(4) // the UDP loop keeps one while it waits
 	debug.SetGCPercent(-1)
+	go streams.run()
 	d := newDatagrams()
 	tail := []byte{0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4, 10, 1, 0, 1}
 	for {
