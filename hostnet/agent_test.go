@@ -31,13 +31,14 @@ type agentSpec struct {
 	Mode       Mode
 	Addresses  []netip.Addr
 	Fallback   []netip.Addr
+	Alone      []netip.Addr
 	HealthPort uint16
 	Probe      uint16
 	NoAdmin    bool // drop NET_ADMIN first
 }
 
 func (s agentSpec) config(registry *metrics.Registry) Config {
-	return Config{ID: s.ID, Mode: s.Mode, Addresses: s.Addresses, Fallback: s.Fallback, HealthPort: s.HealthPort,
+	return Config{ID: s.ID, Mode: s.Mode, Addresses: s.Addresses, Fallback: s.Fallback, Alone: s.Alone, HealthPort: s.HealthPort,
 		ProbePort4: s.Probe, ProbePort6: s.Probe, ManageInterface: true, ManageRules: true,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Metrics: registry}
 }

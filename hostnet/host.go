@@ -52,7 +52,10 @@ type Host struct {
 	ruleMu   sync.Mutex // of the rules and what follows
 	owner    transport  // the socket that the agent's own table lives by; nil: no table
 	ruled    bool       // the rules are to be kept
+	stage    ipStage    // how much of them, in both modes
 	fallback []netip.Addr
+
+	takesFallback bool // the kernel does; set by Open
 
 	filtersSaid map[string]bool // filters that a warning was given of
 }
@@ -104,11 +107,16 @@ func (h *Host) probeKernel() error {
 	if _, err := h.nft.tables(); err != nil {
 		h.nft = nfTables{absent{h.nft.t}}
 	}
+	if err := h.nft.tryFallback(&h.cfg); err == nil {
+		h.takesFallback = true
+	} else if !errors.Is(err, unix.EPERM) {
+		h.cfg.Log.Warn("the kernel does not take the nftables rules of the fallback (Linux 5.2 or newer with nf_tables is needed): while the agent does not answer nobody does at its addresses that no Service has", "addresses", h.cfg.Alone, "error", err)
+	}
 	h.ipt = findIPTables(h)
 	if h.cfg.Mode == IPTables {
 		return h.ipt.usable()
 	}
-	err = h.nft.try(append(ownRules(&h.cfg), makeFallback(h.fallbackRules())...))
+	err = h.nft.try(ownRules(&h.cfg))
 	if err == nil {
 		return nil
 	}
@@ -214,18 +222,21 @@ func (h *Host) SetFallback(ctx context.Context, targets []netip.Addr) error {
 }
 
 // GiveUp is the first step of a planned exit: the lease ends now and nothing renews it, so new queries and connections go to
-// the cluster's servers. In NFTables mode connections that the agent has stay its own. Addresses stay, and are still
-// renewed by Run.
+// the cluster's servers. In NFTables mode connections that the agent has stay its own. Addresses, and the fallback that
+// serves some of them now, are still kept by Run.
 func (h *Host) GiveUp(ctx context.Context) error {
 	h.ruleMu.Lock()
 	defer h.ruleMu.Unlock()
-	if !h.ruled {
+	if !h.ruled || h.stage == ipEnding {
 		return nil
 	}
-	h.ruled = false
+	h.stage = ipEnding
 	if h.cfg.Mode == IPTables {
-		_, err := h.ipt.ensure(ctx, h.ipRules(ipEnding))
+		_, err := h.ipt.ensure(ctx, h.ipRules(h.stage))
 		return err
+	}
+	if h.owner == nil { // Up has failed before
+		return nil
 	}
 	own := nfTables{h.owner}
 	if err := own.commit(endLease(&h.cfg)); err != nil {
@@ -264,6 +275,7 @@ func (h *Host) Down(ctx context.Context, keep bool) error {
 		return errors.Join(given, err, h.Leave())
 	}
 	h.ruleMu.Lock()
+	h.ruled = false
 	err = h.closeOwner()
 	if h.cfg.rules() && !keep {
 		err = errors.Join(err, h.removeRules(ctx))

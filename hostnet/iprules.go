@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ipStage is how much of the rules of iptables mode stands.
+// ipStage is how much of the rules stands.
 type ipStage uint8
 
 const (
@@ -37,7 +37,6 @@ func (h *Host) ipRules(stage ipStage) (list []ipRule) {
 				list = append(list, h.ipAddressRules(f, ip, stage)...)
 			}
 		}
-		list = append(list, ipFallback(&h.cfg, f, h.fallback)...)
 		for _, chain := range []string{"INPUT", "OUTPUT"} {
 			list = append(list, ipAccepts(&h.cfg, f, "filter", chain)...)
 		}
@@ -81,37 +80,6 @@ func ipAccepts(cfg *Config, f family, table, chain string) (list []ipRule) {
 			if uint32(ip.BitLen()) == 8*f.size {
 				list = append(list, ipRule{f, table, chain, fmt.Sprintf("%s %s -p %s %s %d -j ACCEPT", address, ip, proto, port, cfg.Port), "allow DNS traffic", ""})
 			}
-		}
-	}
-	return list
-}
-
-// ipFallback is fallback.go's in iptables' words.
-func ipFallback(cfg *Config, f family, targets []netip.Addr) (list []ipRule) {
-	var to []netip.Addr
-	for _, ip := range targets {
-		if uint32(ip.BitLen()) == 8*f.size {
-			to = append(to, ip)
-		}
-	}
-	for _, ip := range cfg.Alone {
-		if len(to) == 0 || uint32(ip.BitLen()) != 8*f.size {
-			continue
-		}
-		for _, proto := range []string{"udp", "tcp"} {
-			add := func(chain, format string, args ...any) {
-				list = append(list, ipRule{f, "nat", chain, fmt.Sprintf(format, args...), "fallback", ""})
-			}
-			for _, chain := range []string{"PREROUTING", "OUTPUT"} {
-				for i, target := range to {
-					pick := ""
-					if rest := len(to) - i; rest > 1 {
-						pick = fmt.Sprintf("-m statistic --mode nth --every %d --packet 0 ", rest)
-					}
-					add(chain, "-d %s -p %s --dport %d %s-j DNAT --to-destination %s", ip, proto, cfg.Port, pick, target)
-				}
-			}
-			add("POSTROUTING", "-s %s -p %s --dport %d -j MASQUERADE", ip, proto, cfg.Port)
 		}
 	}
 	return list

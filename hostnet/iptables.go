@@ -249,7 +249,7 @@ func (t *iptables) ensure(ctx context.Context, want []ipRule) (changed bool, err
 	}
 	keep := func(comment string) bool { return slices.Contains(others, ownerOf(comment)) }
 	for _, p := range t.chosen {
-		for _, table := range []string{"raw", "filter", "nat"} {
+		for _, table := range []string{"raw", "filter"} {
 			here := slices.DeleteFunc(slices.Clone(want), func(r ipRule) bool { return r.family != p.family || r.table != table })
 			if there, err := t.exists(p, table); err != nil {
 				return changed, err
@@ -328,7 +328,7 @@ func (t *iptables) dropLegacyLeftovers(ctx context.Context, others []string) (er
 }
 
 func (t *iptables) removeLegacy(ctx context.Context, proc string, keep func(comment string) bool) (err error) {
-	for _, table := range []string{"raw", "filter", "nat"} {
+	for _, table := range []string{"raw", "filter"} {
 		for _, p := range legacyPrograms(proc, table) {
 			_, also := p.sync(ctx, table, nil, keep)
 			err = errors.Join(err, also)

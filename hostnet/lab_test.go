@@ -60,15 +60,24 @@ func run(t *testing.T, commands ...string) string {
 }
 
 // The lab's addresses: index 0 is IPv4, 1 IPv6. A pod asks the cluster's DNS Service; kube-proxy's rules send it to a server.
+// A second Service, the agents' upstream, has the same one. No Service has the last two.
 var (
-	podIP     = [2]netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd01::2")}
-	serverIP  = [2]netip.Addr{netip.MustParseAddr("10.2.0.2"), netip.MustParseAddr("fd02::2")}
-	serviceIP = [2]netip.Addr{netip.MustParseAddr("10.96.0.10"), netip.MustParseAddr("fd96::10")}
-	aloneIP   = netip.MustParseAddr("169.254.20.10")
+	podIP      = [2]netip.Addr{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd01::2")}
+	serverIP   = [2]netip.Addr{netip.MustParseAddr("10.2.0.2"), netip.MustParseAddr("fd02::2")}
+	serviceIP  = [2]netip.Addr{netip.MustParseAddr("10.96.0.10"), netip.MustParseAddr("fd96::10")}
+	upstreamIP = [2]netip.Addr{netip.MustParseAddr("10.96.0.99"), netip.MustParseAddr("fd96::99")}
+	aloneIP    = netip.MustParseAddr("169.254.20.10")
+	alone6IP   = netip.MustParseAddr("fd00:169:254:20::10") // stands for a link-local one
 )
 
 // lab builds a node with a pod and, behind it, a cluster DNS server that answers "server".
 func lab(t *testing.T) {
+	t.Helper()
+	labWith(t, "nftables")
+}
+
+// labWith is lab with a kind of kube-proxy's rules.
+func labWith(t *testing.T, kind string) {
 	t.Helper()
 	run(t, "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
 	for i, name := range []string{"pod", "server"} {
@@ -86,10 +95,31 @@ func lab(t *testing.T) {
 			fmt.Sprintf("%sroute add default via 10.%d.0.1", inside, subnet),
 			fmt.Sprintf("%s-6 route add default via fd0%d::1", inside, subnet))
 	}
+	proxy(t, kind)
+	// A route to it, so that what no rule takes comes to nothing instead of being refused at once.
+	run(t, "ip route add default via 10.2.0.2", "ip -6 route add default via fd02::2")
+	inside(t, "server", func() { serveHere(t, "server", serverIP[:]...) })
+}
+
+// proxy puts kube-proxy's rules for the lab's Services into the node. Those of iptables do not masquerade, as where
+// kube-proxy does not know the cluster's addresses.
+func proxy(t *testing.T, kind string) {
+	t.Helper()
+	if backend, ok := strings.CutPrefix(kind, "iptables-"); ok {
+		for i, program := range []string{"iptables", "ip6tables"} {
+			for _, service := range []netip.Addr{serviceIP[i], upstreamIP[i]} {
+				for _, at := range []string{"udp PREROUTING", "tcp PREROUTING", "udp OUTPUT", "tcp OUTPUT"} {
+					proto, chain, _ := strings.Cut(at, " ")
+					run(t, fmt.Sprintf("%s-%s -t nat -A %s -d %s -p %s --dport 53 -j DNAT --to-destination %s", program, backend, chain, service, proto, serverIP[i]))
+				}
+			}
+		}
+		return
+	}
 	rules := `table inet kubeproxy {
 	chain services {
-		ip daddr 10.96.0.10 meta l4proto {tcp, udp} th dport 53 dnat ip to 10.2.0.2
-		ip6 daddr fd96::10 meta l4proto {tcp, udp} th dport 53 dnat ip6 to fd02::2
+		ip daddr { 10.96.0.10, 10.96.0.99 } meta l4proto {tcp, udp} th dport 53 dnat ip to 10.2.0.2
+		ip6 daddr { fd96::10, fd96::99 } meta l4proto {tcp, udp} th dport 53 dnat ip6 to fd02::2
 	}
 	chain pre { type nat hook prerouting priority dstnat; jump services; }
 	chain out { type nat hook output priority -100; jump services; }
@@ -100,19 +130,6 @@ func lab(t *testing.T) {
 	if out, err := nft.CombinedOutput(); err != nil {
 		t.Fatalf("kube-proxy's rules: %v\n%s", err, out)
 	}
-	// A route to it, so that what no rule takes comes to nothing instead of being refused at once.
-	run(t, "ip route add default via 10.2.0.2", "ip -6 route add default via fd02::2")
-	inside(t, "server", func() {
-		sockets, err := serve(serverIP[:], "server")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			for _, s := range sockets {
-				s.Close()
-			}
-		})
-	})
 }
 
 // inside runs f in a namespace; sockets that it opens stay there.

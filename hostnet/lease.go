@@ -29,7 +29,7 @@ func (h *Host) leaseWatcher(ctx context.Context) {
 			continue
 		}
 		h.ruleMu.Lock()
-		ruled := h.ruled
+		ruled := h.ruled && h.stage == ipWhole
 		h.ruleMu.Unlock()
 		for _, ip := range h.cfg.Addresses {
 			v := 0.0

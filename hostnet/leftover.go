@@ -42,7 +42,7 @@ func (h *Host) Adopt(ctx context.Context) error {
 	if h.cfg.Mode == NFTables || h.ipt.legacy() { // else Up replaces them in one step
 		marked = h.dropMarked(alone)
 	}
-	return errors.Join(marked, h.ipt.dropLegacyLeftovers(ctx, others), h.dropOtherFallback(alone))
+	return errors.Join(marked, h.ipt.dropLegacyLeftovers(ctx, others))
 }
 
 // others lists the ids of other agents that live: their tables are there, or the interface's alias names them and the
@@ -107,7 +107,6 @@ func (h *Host) socketOpen(name string) (bool, error) {
 // iptablesChains are where node-cache and our iptables mode have rules.
 var iptablesChains = []struct{ table, chain string }{
 	{"raw", "PREROUTING"}, {"raw", "OUTPUT"}, {"filter", "INPUT"}, {"filter", "OUTPUT"},
-	{"nat", "PREROUTING"}, {"nat", "OUTPUT"}, {"nat", "POSTROUTING"},
 }
 
 // dropMarked deletes node-cache's rules in the tables of iptables-nft, and with alone ours, by netlink: that needs no
@@ -134,13 +133,4 @@ func (h *Host) dropMarked(ours bool) error {
 		return fmt.Errorf("removing leftover iptables rules: %w", err)
 	}
 	return nil
-}
-
-// dropOtherFallback removes the nftables fallback when this agent, in iptables mode, has its own.
-func (h *Host) dropOtherFallback(alone bool) error {
-	if h.cfg.Mode != IPTables || !alone {
-		return nil
-	}
-	_, err := h.nft.ensureFallback(nil)
-	return err
 }

@@ -124,8 +124,7 @@ func TestModeChanges(t *testing.T) {
 		s.ID, s.Fallback = fmt.Sprintf("%08x", i), serverIP[:1]
 		a := up(t, s)
 		left := leftovers(t)
-		if step.mode == NFTables && (strings.Contains(left, iptablesMark) || !strings.Contains(left, fallbackTable)) ||
-			step.mode == IPTables && (strings.Contains(left, fallbackTable) || !strings.Contains(left, iptablesMark)) {
+		if strings.Contains(left, iptablesMark) != (step.mode == IPTables) || !strings.Contains(left, fallbackTable) {
 			t.Errorf("step %d, in mode %v there is:\n%s", i, step.mode, left)
 		}
 		a.kill()

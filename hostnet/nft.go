@@ -19,6 +19,8 @@ const (
 	commentUserdata  = 0 // of a rule, as the nft program reads it
 	mostUserdataText = 200
 
+	ctUntracked = 1 << 6 // NF_CT_STATE_UNTRACKED_BIT, of the machine's order
+
 	nfDrop   = 0 // verdicts and policies
 	nfAccept = 1
 )
@@ -81,11 +83,13 @@ func (t *transaction) chain(table, name string, h *hook) {
 	t.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, unix.NFPROTO_INET, parts...)
 }
 
-// set is a named set. Elements of one with a lifetime are added by packets.
+// set is a named set, or a map. Elements of one with a lifetime are added by packets.
 type set struct {
 	name     string
 	key      uint32 // what the nft program prints elements as
 	keyLen   uint32 // octets
+	data     uint32 // the same for what a map has for them; 0: it is no map
+	dataLen  uint32
 	lifetime time.Duration
 	size     uint32
 }
@@ -94,13 +98,17 @@ func (t *transaction) set(table string, s set, elements ...[]byte) {
 	id := attr(unix.NFTA_SET_ID, be32(uint32(len(*t))))
 	parts := [][]byte{str(unix.NFTA_SET_TABLE, table), str(unix.NFTA_SET_NAME, s.name), id,
 		attr(unix.NFTA_SET_KEY_TYPE, be32(s.key)), attr(unix.NFTA_SET_KEY_LEN, be32(s.keyLen))}
+	var flags uint32
 	if s.lifetime > 0 {
-		parts = append(parts, attr(unix.NFTA_SET_FLAGS, be32(unix.NFT_SET_EVAL|unix.NFT_SET_TIMEOUT)),
-			attr(unix.NFTA_SET_TIMEOUT, be64(uint64(s.lifetime.Milliseconds()))),
+		flags = unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT
+		parts = append(parts, attr(unix.NFTA_SET_TIMEOUT, be64(uint64(s.lifetime.Milliseconds()))),
 			nest(unix.NFTA_SET_DESC, attr(unix.NFTA_SET_DESC_SIZE, be32(s.size))))
-	} else {
-		parts = append(parts, attr(unix.NFTA_SET_FLAGS, be32(0)))
 	}
+	if s.data != 0 {
+		flags |= unix.NFT_SET_MAP
+		parts = append(parts, attr(unix.NFTA_SET_DATA_TYPE, be32(s.data)), attr(unix.NFTA_SET_DATA_LEN, be32(s.dataLen)))
+	}
+	parts = append(parts, attr(unix.NFTA_SET_FLAGS, be32(flags)))
 	t.add(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, unix.NFPROTO_INET, parts...)
 	if len(elements) > 0 {
 		t.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, table, s.name, elements...)

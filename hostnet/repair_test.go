@@ -52,7 +52,7 @@ func TestRepairsIPTables(t *testing.T) {
 	s := spec(IPTables)
 	s.Fallback = serverIP[:1]
 	a := up(t, s)
-	for _, by := range []string{"iptables-nft -t raw -F", "ip6tables-nft -t raw -F PREROUTING", "iptables-nft -F INPUT", "iptables-nft -t nat -F"} {
+	for _, by := range []string{"iptables-nft -t raw -F", "ip6tables-nft -t raw -F PREROUTING", "iptables-nft -F INPUT"} {
 		before := repairs(t, a, repairRules)
 		run(t, by)
 		waitFor(t, "repair of "+by, legacyLook+slack, // looks are paid for by pauses
@@ -61,6 +61,9 @@ func TestRepairsIPTables(t *testing.T) {
 			eventually(t, "pod", "udp", ip, "agent", byLease)
 		}
 	}
+	before := repairs(t, a, repairFallback)
+	run(t, "nft delete table inet godwit_fallback")
+	waitFor(t, "repair of the fallback", legacyLook+slack, func() bool { return repairs(t, a, repairFallback) > before })
 }
 
 // Of iptables-legacy's changes the kernel tells nobody: they are looked for.

@@ -12,16 +12,18 @@ func (h *Host) keepRules(ctx context.Context) (repaired []string, err error) {
 	if !h.ruled {
 		return nil, nil
 	}
+	if h.takesFallback {
+		var changed bool
+		if changed, err = h.nft.ensureFallback(h.fallbackRules()); changed {
+			repaired = append(repaired, repairFallback)
+		}
+	}
 	if h.cfg.Mode == IPTables {
-		changed, err := h.ipt.ensure(ctx, h.ipRules(ipWhole))
+		changed, also := h.ipt.ensure(ctx, h.ipRules(h.stage))
 		if changed {
 			repaired = append(repaired, repairRules)
 		}
-		return repaired, err
-	}
-	changed, err := h.nft.ensureFallback(h.fallbackRules())
-	if changed {
-		repaired = append(repaired, repairFallback)
+		return repaired, errors.Join(err, also)
 	}
 	accepted, also := h.keepAccepts(ctx)
 	if accepted {
@@ -71,11 +73,10 @@ func (h *Host) sayFiltered(filters []Filter) {
 
 // removeRules takes away what Up has set and no socket owns. ruleMu is held.
 func (h *Host) removeRules(ctx context.Context) error {
-	var errs []error
+	_, err := h.nft.ensureFallback(nil)
+	var also error
 	if h.cfg.Mode == NFTables {
-		_, err := h.nft.ensureFallback(nil)
-		_, also := h.nft.ensureAccepts(&h.cfg, nil)
-		errs = append(errs, err, also)
+		_, also = h.nft.ensureAccepts(&h.cfg, nil)
 	}
-	return errors.Join(append(errs, h.ipt.removeAll(ctx, h.proc))...)
+	return errors.Join(err, also, h.ipt.removeAll(ctx, h.proc))
 }

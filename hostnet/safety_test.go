@@ -75,108 +75,6 @@ func TestConnectionsSurvive(t *testing.T) {
 	all()
 }
 
-// Addresses that no Service has go to the cluster's servers while no agent answers.
-func TestFallbackNFTables(t *testing.T) {
-	if node(t) {
-		lab(t)
-		fallback(t, NFTables, byOwner)
-	}
-}
-
-func TestFallbackIPTables(t *testing.T) {
-	if node(t) {
-		lab(t)
-		useBackend(t, "nft")
-		fallback(t, IPTables, byLease)
-	}
-}
-
-func fallback(t *testing.T, mode Mode, death time.Duration) {
-	s := spec(mode)
-	s.Fallback = serverIP[:1]
-	a := launch(t, s)
-	a.must("probe off", "adopt", "up")
-	clients := []string{"pod", ""}
-	networks := []string{"udp", "tcp"}
-	everywhere := func(word string, within time.Duration) {
-		t.Helper()
-		for _, where := range clients {
-			for _, network := range networks {
-				eventually(t, where, network, aloneIP, word, within)
-			}
-		}
-	}
-	everywhere("server", 0)
-	a.must("probe on")
-	everywhere("agent", byLease)
-	a.must("probe off")
-	everywhere("server", byLease)
-	a.must("probe on")
-	everywhere("agent", byLease)
-	a.must("fallback 10.2.0.3") // where nobody is
-	a.kill()
-	time.Sleep(byLease)
-	if got, err := ask(t, "pod", "udp", aloneIP); err == nil {
-		t.Errorf("%q answers at an address where nobody is", got)
-	}
-	s.ID = "0badcafe"
-	b := up(t, s)
-	everywhere("agent", byLease)
-	if mode == NFTables {
-		if rules := run(t, "nft list table inet godwit_fallback"); strings.Count(rules, "dnat ip to 10.2.0.2") != 4 || strings.Contains(rules, "10.2.0.3") {
-			t.Errorf("the fallback was not adopted:\n%s", rules)
-		}
-	}
-	b.kill()
-	eventually(t, "pod", "udp", aloneIP, "server", death)
-	everywhere("server", byLease)
-	// The kernel's conntrack has the clients of the fallback; a new agent is asked nevertheless.
-	s.ID = "0000cafe"
-	c := up(t, s)
-	everywhere("agent", byLease)
-	c.must("giveup")
-	everywhere("server", 0)
-	c.must("down")
-	if left := leftovers(t); left != "" {
-		t.Errorf("left behind:\n%s", left)
-	}
-}
-
-// Queries are spread over several servers.
-func TestFallbackSpreads(t *testing.T) {
-	if !node(t) {
-		return
-	}
-	lab(t)
-	second := netip.MustParseAddr("10.2.0.4")
-	run(t, "ip -n server addr add 10.2.0.4/24 dev eth0")
-	inside(t, "server", func() {
-		sockets, err := serve([]netip.Addr{second}, "second")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			for _, s := range sockets {
-				s.Close()
-			}
-		})
-	})
-	s := spec(NFTables)
-	s.Fallback = []netip.Addr{serverIP[0], second}
-	launch(t, s).must("probe off", "up")
-	seen := map[string]int{}
-	for range 60 {
-		got, err := ask(t, "pod", "udp", aloneIP)
-		if err != nil {
-			t.Fatal(err)
-		}
-		seen[got]++
-	}
-	if len(seen) != 2 { // by chance once in 2^59
-		t.Errorf("answers are of %v", seen)
-	}
-}
-
 // Nobody else can change the agent's table, and nft flush ruleset passes over it.
 func TestOwner(t *testing.T) {
 	if !node(t) {
@@ -303,26 +201,35 @@ func TestPortIsUsedAgain(t *testing.T) {
 	lab(t)
 	eventually(t, "pod", "tcp", serviceIP[0], "server", 5*time.Second)
 	a := up(t, spec(NFTables))
-	from := func(word string) {
+	ask := func(word string) {
 		t.Helper()
-		var c net.Conn
-		inside(t, "pod", func() {
-			d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(podIP[0], 45000)), Control: reuse, Timeout: time.Second}
-			var err error
-			if c, err = d.Dial("tcp", netip.AddrPortFrom(serviceIP[0], 53).String()); err != nil {
-				t.Fatal(err)
-			}
-		})
+		c := from(t, "tcp", 45000, serviceIP[0])
 		if got, err := exchange(c, "tcp", time.Second); err != nil || !strings.HasPrefix(got, word) {
 			t.Errorf("from the port: %q, %v, not %s", got, err, word)
 		}
 		c.(*net.TCPConn).SetLinger(0) // no TIME_WAIT
 		c.Close()
 	}
-	from("agent")
+	ask("agent")
 	a.must("giveup")
-	from("server")
-	from("server")
+	ask("server")
+	ask("server")
+}
+
+// from connects the pod from a port of its.
+func from(t *testing.T, network string, port uint16, to netip.Addr) (c net.Conn) {
+	t.Helper()
+	inside(t, "pod", func() {
+		d := net.Dialer{Control: reuse, Timeout: time.Second, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(podIP[0], port))}
+		if network == "udp" {
+			d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(podIP[0], port))
+		}
+		var err error
+		if c, err = d.Dial(network, netip.AddrPortFrom(to, 53).String()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return c
 }
 
 func reuse(_, _ string, c syscall.RawConn) (err error) {
