@@ -61,9 +61,11 @@ steps:
 	$(GO) test -run '^$$' -bench . -benchmem -count $(or $(COUNT),8) $$($(GO) list ./... | grep -v /test/) | tee $(or $(OUT),$(BIN)/steps.txt)
 	$(GO) tool benchstat $(OLD) $(or $(OUT),$(BIN)/steps.txt)
 
-# The image that takes CoreDNS's place, as a folder that buildah has made: see deploy/README.md.
+# The images that take CoreDNS's and node-cache's place, as OCI archives: see deploy/README.md.
 image:
-	test/image/build.sh
+	@mkdir -p $(BIN)
+	test/image/build.sh $(BIN)/godwit.tar coredns
+	test/image/build.sh $(BIN)/godwit-node-cache.tar node-cache
 
 clean:
 	rm -rf $(BIN)

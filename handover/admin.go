@@ -45,7 +45,7 @@ func OpenAdmin(folders []string) (*Admin, error) {
 		}
 		failures = append(failures, err)
 	}
-	return nil, fmt.Errorf("no folder for the socket that godwit probe asks; mount an emptyDir at one of %s: %w",
+	return nil, fmt.Errorf("no folder for the socket that godwit probe asks; each has to be writable for this user alone (mount an emptyDir at /tmp, in which a folder of its own is made): %s: %w",
 		strings.Join(folders, " "), errors.Join(failures...))
 }
 

@@ -8,17 +8,21 @@ import (
 	"strings"
 )
 
-// maxLoops bounds the event loops of a server: beyond it the kernel, not the program, is the limit.
-const maxLoops = 8
+// maxLoops bounds the event loops of a server: beyond it the kernel, not the program, is the limit. An agent serves one
+// node, whose processors are its pods'.
+const (
+	maxLoops     = 8
+	maxNodeLoops = 4
+)
 
 // Loops gives the number of event loops: the CPU quota of the process's cgroup rounded up, or the number of processors
-// where there is none, at most eight. The Go runtime rounds small quotas up to two, which would be a loop too many.
-func Loops(root fs.FS) int {
+// where there is none, at most the given number. The Go runtime rounds small quotas up to two, which would be a loop too many.
+func Loops(root fs.FS, most int) int {
 	n := runtime.NumCPU()
 	if quota, ok := cpuQuota(root); ok {
 		n = min(n, int(quota+0.999))
 	}
-	return min(max(n, 1), maxLoops)
+	return min(max(n, 1), most)
 }
 
 // cpuQuota reads the quota in processors, the smallest on the way from the process's cgroup to the root. Root is "/".

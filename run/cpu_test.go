@@ -46,8 +46,11 @@ func TestCPUQuota(t *testing.T) {
 		if c.want != 0 {
 			loops = min(loops, int(c.want+0.999))
 		}
-		if n := Loops(c.root); n != min(max(loops, 1), maxLoops) {
+		if n := Loops(c.root, 8); n != min(max(loops, 1), 8) {
 			t.Errorf("%s: %d loops", what, n)
+		}
+		if n := Loops(c.root, 1); n != 1 {
+			t.Errorf("%s: %d loops of at most one", what, n)
 		}
 	}
 }

@@ -129,7 +129,11 @@ func failed(log *slog.Logger, err error) int {
 }
 
 func newProcess(opt Options, log *slog.Logger) (*process, error) {
-	loops := Loops(os.DirFS("/"))
+	most := maxLoops
+	if opt.Node {
+		most = maxNodeLoops
+	}
+	loops := Loops(os.DirFS("/"), most)
 	runtime.GOMAXPROCS(loops + 2) // a loop keeps its processor while it waits
 	clock := loop.System()
 	registry := metrics.New(loops)
