@@ -118,3 +118,20 @@ func (l *Lab) IPVS() {
 		l.Servers = append(l.Servers, l.Serve(&Pod{l.Node, parse(s.v4), parse(s.v6)}))
 	}
 }
+
+// TestRestartLinkLocal upgrades in place with -skipteardown, which leaves the fallback to answer in between.
+func TestRestartLinkLocal(t *testing.T) {
+	t.Parallel()
+	l := NewLab(t, 4)
+	local := []string{LinkLocal4, LinkLocal6}
+	o := AgentOptions{Local: strings.Join(local, ","), Args: append(toService(), "-skipteardown")}
+	a := l.Agent(o).Ready()
+	wantNoLoss(t, l.under(Load{Pods: l.Pods, Servers: local, Rate: 400, TCPRate: 20}, func() {
+		for range rounds(2, 30) {
+			a.End()
+			time.Sleep(300 * time.Millisecond)
+			a = l.Agent(o).Ready()
+		}
+	}))
+	a.End()
+}
