@@ -17,6 +17,7 @@ type exchange struct {
 	key      []byte // what identical questions have in common
 	hash     uint64
 	listed   bool      // in the table of flights
+	after    *exchange // in its list there; guarded by the table's shard while listed
 	waiters  []waiting // guarded by the table's shard while listed
 	probe    *Server   // the server, when this is a health check
 

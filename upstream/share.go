@@ -15,12 +15,16 @@ type flights struct {
 	shards [flightShards]flightShard
 }
 
-const flightShards = 64
+// The table has room for thousands without long lists: a list is a few exchanges, linked through themselves.
+const (
+	flightShards = 64
+	flightLists  = 15
+)
 
+// flightShard fills two lines of a CPU's cache.
 type flightShard struct {
-	mu     sync.Mutex
-	byHash map[uint64]*exchange // guarded by mu, as are the waiters of the exchanges in it
-	_      [40]byte
+	mu    sync.Mutex
+	lists [flightLists]*exchange // by hash, linked by after; guarded by mu, as are the waiters of the exchanges in them
 }
 
 // waiting is a waiter with the loop it is to be told on.
@@ -31,9 +35,12 @@ type waiting struct {
 
 func (f *flights) init() {
 	f.seed = maphash.MakeSeed()
-	for i := range f.shards {
-		f.shards[i].byHash = map[uint64]*exchange{}
-	}
+}
+
+// place gives the shard and the list of a hash.
+func (f *flights) place(hash uint64) (*flightShard, **exchange) {
+	s := &f.shards[hash%flightShards]
+	return s, &s.lists[hash/flightShards%flightLists]
 }
 
 // enter makes w wait for the exchange of the same question that is in flight and reports true; or puts e in the table,
@@ -41,10 +48,13 @@ func (f *flights) init() {
 // out of it.
 func (f *flights) enter(e *exchange, w Waiter) (joined bool) {
 	e.hash = maphash.Bytes(f.seed, e.key)
-	s := &f.shards[e.hash%flightShards]
+	s, list := f.place(e.hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	there := s.byHash[e.hash]
+	there := *list
+	for there != nil && there.hash != e.hash {
+		there = there.after
+	}
 	if there != nil && len(there.waiters) < maxWaiters && string(there.key) == string(e.key) {
 		there.waiters = append(there.waiters, waiting{w, e.m.loop})
 		e.m.g.metrics.shared.Inc(e.m.loop.Index())
@@ -52,7 +62,7 @@ func (f *flights) enter(e *exchange, w Waiter) (joined bool) {
 	}
 	e.waiters = append(e.waiters, waiting{w, e.m.loop})
 	if there == nil {
-		s.byHash[e.hash] = e
+		e.after, *list = *list, e
 		e.listed = true
 	}
 	return false
@@ -63,11 +73,14 @@ func (f *flights) leave(e *exchange) {
 	if !e.listed {
 		return
 	}
-	s := &f.shards[e.hash%flightShards]
+	s, at := f.place(e.hash)
 	s.mu.Lock()
-	delete(s.byHash, e.hash)
+	for *at != e {
+		at = &(*at).after
+	}
+	*at = e.after
 	s.mu.Unlock()
-	e.listed = false
+	e.after, e.listed = nil, false
 }
 
 // delivery tells a waiter of another loop.
