@@ -233,6 +233,10 @@ func (c *Cluster) Serial() uint32 { return uint32(c.store.serial.Load()) }
 // ImportSerial is Serial for the names of ServiceImports.
 func (c *Cluster) ImportSerial() uint32 { return uint32(c.store.importSerial.Load()) }
 
+// Version moves after each change that a lookup could give another result for. Who reads it before a lookup finds it moved
+// when that result may no longer hold.
+func (c *Cluster) Version() *atomic.Uint64 { return &c.store.version }
+
 // Stats is what can be measured of a Cluster at any time.
 type Stats struct {
 	FromSnapshot bool   // what is served comes from the snapshot, the API server has not been reached yet

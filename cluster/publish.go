@@ -72,6 +72,7 @@ func (s *store) publishTimed(e *entry, begin time.Time) time.Time {
 	p := e.pending
 	e.pending = nil
 	s.publishEntry(e, p)
+	s.version.Add(1)
 	done := s.now()
 	// A build that was interrupted tells nothing of what building costs: the shorter of the last two counts.
 	took := done.Sub(begin)

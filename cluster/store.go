@@ -40,6 +40,8 @@ type store struct {
 
 	serial, importSerial atomic.Int64 // Unix time of the last change, 0 before the first
 	changes              atomic.Uint64
+	version              atomic.Uint64 // moves when readers can see what has changed
+	told                 uint64        // the changes that it has moved for; writer only
 
 	nsTable   published[string]
 	svcTable  published[Service] // Services and ServiceImports by name
@@ -164,6 +166,14 @@ func (s *store) changed(imported bool) {
 	s.serial.Store(s.now().Unix())
 }
 
+// moved notes that readers see all changes so far.
+func (s *store) moved() {
+	if n := s.changes.Load(); n != s.told {
+		s.told = n
+		s.version.Add(1)
+	}
+}
+
 // begin opens a complete list of one kind. A fresh one was asked for without a version: it is the truth even where its
 // versions are lower than those held, as after a restored backup.
 func (s *store) begin(k kind, fresh bool) {
@@ -209,6 +219,7 @@ func (s *store) end(k kind) {
 			}
 		}
 	}
+	s.moved()
 	s.wake()
 }
 
@@ -238,6 +249,7 @@ func (s *store) upsert(o *object) {
 		s.putPod(o)
 	}
 	s.settle()
+	s.moved()
 }
 
 // remove takes an object that was deleted.
@@ -263,6 +275,7 @@ func (s *store) remove(o *object) {
 		}
 	}
 	s.settle()
+	s.moved()
 }
 
 func (s *store) wake() {

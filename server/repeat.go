@@ -30,12 +30,14 @@ type repeats struct {
 	sets  []repeatSet  // nil until the first packet
 	full  uint         // packets that found their set full
 	made  chain.Repeat // scratch
+
+	refused *memo // the last refusal
 }
 
 // repeatSet is a cache line: packets by the hash of all but their ID.
 type repeatSet struct {
 	hash [4]uint64 // 0 is free
-	memo [4]*memo  // nil for one that was seen once
+	memo [4]*memo  // nil for one that was seen once; one without a packet for one that is not to be kept
 }
 
 const (
@@ -43,6 +45,7 @@ const (
 	maxRepeat  = 512 // octets of a packet with its answer
 	maxCells   = 8
 	maxGuards  = 2
+	refusedFor = time.Second // until a packet whose answer can't be given again is tried once more
 )
 
 // memo is one kept answer.
@@ -65,7 +68,7 @@ func (m *repeats) begin(t *Table) {
 }
 
 // find gives the place of a packet's memo. Without one it says whether the answer is to be kept, and under which hash.
-func (m *repeats) find(packet []byte) (found **memo, hash uint64, keep bool) {
+func (m *repeats) find(packet []byte, now time.Duration) (found **memo, hash uint64, keep bool) {
 	if len(packet) <= wire.HeaderSize || len(packet) > maxRepeat/2 || m.table == nil || m.table.filtered {
 		return nil, 0, false
 	}
@@ -77,7 +80,12 @@ func (m *repeats) find(packet []byte) (found **memo, hash uint64, keep bool) {
 	free := -1
 	for i, h := range set.hash {
 		if h == hash {
-			if k := set.memo[i]; k != nil && bytes.Equal(k.packet[2:], packet[2:]) {
+			switch k := set.memo[i]; {
+			case k == nil:
+				return nil, hash, true
+			case k.packet == nil:
+				return nil, hash, now >= k.until
+			case bytes.Equal(k.packet[2:], packet[2:]):
 				return &set.memo[i], hash, false
 			}
 			return nil, hash, true
@@ -100,7 +108,7 @@ func (m *repeats) find(packet []byte) (found **memo, hash uint64, keep bool) {
 // standing gives the memo of a packet if it stands. Without one it says whether the walk's answer is to be kept, and under
 // which hash.
 func (m *repeats) standing(packet []byte, now time.Duration) (k *memo, hash uint64, keep bool) {
-	at, hash, keep := m.find(packet)
+	at, hash, keep := m.find(packet, now)
 	if at == nil {
 		return nil, hash, keep
 	}
@@ -111,12 +119,27 @@ func (m *repeats) standing(packet []byte, now time.Duration) (k *memo, hash uint
 	return *at, hash, false
 }
 
-// keep makes a memo of an answer that q got to a packet, if it may be given again.
+// keep puts in a packet's place the memo of the answer that q got, or one that says that it is not to be kept.
 func (m *repeats) keep(q *chain.Query, hash uint64, packet, answer []byte) {
+	k := m.memoOf(q, packet, answer)
+	if k == nil {
+		k = m.refusal(q.Now())
+	}
+	set := &m.sets[hash>>32%repeatSets]
+	for i, h := range set.hash {
+		if h == hash {
+			set.memo[i] = k
+			return
+		}
+	}
+}
+
+// memoOf makes a memo of an answer, nil when it may not be given again.
+func (m *repeats) memoOf(q *chain.Query, packet, answer []byte) *memo {
 	r := &m.made
 	if q.Router() != chain.Router(m.table) || len(packet)+len(answer) > maxRepeat || q.Opcode() != wire.OpQuery ||
 		len(q.EDNS.Options) > 0 || !q.Repeat(r) || len(r.Cells) > maxCells || len(r.Guards) > maxGuards {
-		return
+		return nil
 	}
 	block := append(append(make([]byte, 0, len(packet)+len(answer)), packet...), answer...)
 	k := &memo{packet: block[:len(packet)], answer: block[len(packet):], ender: r.Ender, guards: append([]chain.Guard(nil), r.Guards...)}
@@ -126,15 +149,17 @@ func (m *repeats) keep(q *chain.Query, hash uint64, packet, answer []byte) {
 	copy(k.cells[:], r.Cells)
 	var ok bool
 	if k.ttls, ok = ttlsOf(k.answer); !ok || !k.renew(q.Now()) {
-		return
+		return nil
 	}
-	set := &m.sets[hash>>32%repeatSets]
-	for i, h := range set.hash {
-		if h == hash {
-			set.memo[i] = k
-			return
-		}
+	return k
+}
+
+// refusal is a memo without a packet: to ask all handlers at each walk would cost more than the walk. Many share one.
+func (m *repeats) refusal(now time.Duration) *memo {
+	if m.refused == nil || m.refused.until-now < refusedFor/2 {
+		m.refused = &memo{until: now + refusedFor}
 	}
+	return m.refused
 }
 
 // stands reports whether the answer is what a walk would give now.

@@ -78,16 +78,18 @@ type Kubernetes struct {
 	outside *chain.Slot[outside]
 }
 
-// scratch is what a loop's queries use one after the other.
+// scratch is what a loop's queries use one after the other; Repeat sees what the last one left.
 type scratch struct {
-	found found
-	buf   []byte
-	_     [64]byte
+	found  found
+	buf    []byte
+	serial uint32 // of the last SOA
+	_      [64]byte
 }
 
 var (
 	_ chain.Handler    = (*Kubernetes)(nil)
 	_ chain.Resumer    = (*Kubernetes)(nil)
+	_ chain.Repeater   = (*Kubernetes)(nil)
 	_ chain.Transferer = (*Kubernetes)(nil)
 )
 
@@ -224,15 +226,16 @@ func (k *Kubernetes) prepareSOA(z *zone) {
 func (k *Kubernetes) appendSOA(q *chain.Query, z *zone, s wire.Section) {
 	name := spelled(q, z)
 	q.Reply.Append(s, name, wire.TypeSOA, wire.ClassIN, min(k.cfg.TTL, maxSOATTL), z.soa)
-	b := q.Reply.Bytes()
-	k.completeSOA(b[len(b)-len(z.soa):], z, name)
+	b, serial := q.Reply.Bytes(), k.serial(z)
+	k.scratchOf(q).serial = serial
+	completeSOA(b[len(b)-len(z.soa):], z, name, serial)
 }
 
 // completeSOA writes what of a copy of z.soa is not always the same: the serial, which is the time of the last change,
 // and the zone's name in another spelling.
-func (k *Kubernetes) completeSOA(data []byte, z *zone, name wire.Name) {
+func completeSOA(data []byte, z *zone, name wire.Name, serial uint32) {
 	numbers := len(data) - 20 // serial, refresh, retry, expire, minimum
-	binary.BigEndian.PutUint32(data[numbers:], k.serial(z))
+	binary.BigEndian.PutUint32(data[numbers:], serial)
 	if string(name) != string(z.name) {
 		copy(data[len(labelsNS):], name)
 		copy(data[numbers-len(name):], name)

@@ -19,19 +19,13 @@ func (k *Kubernetes) servePTR(q *chain.Query, z *zone) chain.Outcome {
 		}
 		return k.nothing(q, z)
 	}
-	for w := k.cluster.ByClusterIP(addr); ; {
-		r := w.Next()
-		if r == nil {
-			break
-		}
-		if k.shown(r.Namespace) && len(r.Base())+len(k.primary) <= wire.MaxName {
-			var buf [wire.MaxName]byte
-			k.begin(q)
-			q.Reply.AppendName(wire.Answer, q.Name(), wire.TypePTR, k.cfg.TTL, append(append(buf[:0], r.Base()...), k.primary...))
-			return chain.Answered
-		}
+	names := k.findAddr(s, addr)
+	if r := s.found.service; r != nil {
+		var buf [wire.MaxName]byte
+		k.begin(q)
+		q.Reply.AppendName(wire.Answer, q.Name(), wire.TypePTR, k.cfg.TTL, append(append(buf[:0], r.Base()...), k.primary...))
+		return chain.Answered
 	}
-	names := k.endpointNames(s, addr)
 	if len(names) == 0 {
 		return k.missing(q, z)
 	}
@@ -42,6 +36,21 @@ func (k *Kubernetes) servePTR(q *chain.Query, z *zone) chain.Outcome {
 		names = names[n:]
 	}
 	return chain.Answered
+}
+
+// findAddr looks an address up: found.service is the Service that has it, else the names are those of endpoints.
+func (k *Kubernetes) findAddr(s *scratch, addr netip.Addr) (names []byte) {
+	s.found.service, s.buf = nil, s.buf[:0]
+	for w := k.cluster.ByClusterIP(addr); ; {
+		r := w.Next()
+		if r == nil {
+			return k.endpointNames(s, addr)
+		}
+		if k.shown(r.Namespace) && len(r.Base())+len(k.primary) <= wire.MaxName {
+			s.found.service = r
+			return nil
+		}
+	}
 }
 
 // shown reports whether PTR records may point into a namespace. Only a list of namespaces is looked at here: a selector

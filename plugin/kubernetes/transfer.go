@@ -23,7 +23,7 @@ func (k *Kubernetes) Transfer(name wire.Name, serial uint32) (iter.Seq[chain.RR]
 		return nil, chain.ErrNotAuthoritative
 	}
 	soa := append([]byte(nil), z.soa...)
-	k.completeSOA(soa, z, name)
+	completeSOA(soa, z, name, k.serial(z))
 	first := chain.RR{
 		Owner: append(wire.Name(nil), name...), Type: wire.TypeSOA, Class: wire.ClassIN, TTL: min(k.cfg.TTL, maxSOATTL), Data: soa,
 	}
