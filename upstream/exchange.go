@@ -7,7 +7,7 @@ import (
 	"github.com/godwit-dns/godwit/wire"
 )
 
-// exchange is one question on its way: the servers it may be put to, the one or two attempts that are running, and those
+// exchange is one question on its way: the servers it may be put to, the attempts that are running, usually one, and those
 // who wait for its end. It is reused.
 type exchange struct {
 	m        *member
@@ -30,16 +30,20 @@ type exchange struct {
 	via   Via
 
 	deadline time.Duration
-	patience time.Duration // when to ask a second time
-	hedged   bool
-	strange  bool // something that belongs to another question came
-	tries    [2]try
+	patience time.Duration // when to ask once more beside the attempts that are running
+	more     int           // how often that may still be done
+	strange  bool          // something that belongs to another question came
+	used     int           // how many of tries have been
+	tries    [maxTries]try
 	err      error // of the last failure
 	timer    loop.Timer
 	answer   Answer
 	ended    bool
 	gen      uint32 // how often it was reused: a function that may end it looks whether it still is the same
 }
+
+// maxTries is how many attempts of a question may run at once.
+const maxTries = 1 + serviceHedges
 
 // try is one attempt: the question sent to one server once.
 type try struct {
@@ -82,7 +86,7 @@ func (e *exchange) prepare(r *wire.Request, via Via) {
 	e.key = append(e.key[:0], byte(via), e.query[2], e.query[3])
 	e.key = append(e.key, r.Name()...)
 	e.key = append(e.key, e.query[name:]...)
-	e.deadline = e.m.now() + max(total, cfg.ReadTimeout)
+	e.deadline = e.m.now() + max(cfg.Total, cfg.ReadTimeout)
 }
 
 // begin orders the servers and asks the first.
@@ -130,10 +134,13 @@ func (e *exchange) deferSuspects() {
 
 // limit is how many attempts may fail.
 func (e *exchange) limit() int {
-	if e.m.g.cfg.MaxAttempts < 0 {
-		return 2 * len(e.list)
+	switch cfg := &e.m.g.cfg; {
+	case cfg.MaxAttempts >= 0:
+		return cfg.MaxAttempts
+	case cfg.Service:
+		return max(serviceAttempts, 2*len(e.list))
 	}
-	return e.m.g.cfg.MaxAttempts
+	return 2 * len(e.list)
 }
 
 // advance asks the next server that is not down; when there is none to ask, the exchange ends.
@@ -143,9 +150,12 @@ func (e *exchange) advance() {
 		if s == nil {
 			break
 		}
-		err := e.send(&e.tries[0], s, e.via)
+		e.more = hedges
+		if e.m.g.cfg.Service {
+			e.more = serviceHedges
+		}
+		err := e.send(e.slot(), s, e.via)
 		if err == nil {
-			e.hedged = false
 			e.patience = e.m.now() + e.m.peer(s).usual.at
 			e.arm()
 			return
@@ -232,12 +242,12 @@ func (e *exchange) send(t *try, s *Server, via Via) error {
 // arm sets the timer to the next thing to do.
 func (e *exchange) arm() {
 	at := e.deadline
-	for i := range e.tries {
+	for i := range e.tries[:e.used] {
 		if t := &e.tries[i]; t.live {
 			at = min(at, t.expires)
 		}
 	}
-	if !e.hedged {
+	if e.more > 0 {
 		at = min(at, e.patience)
 	}
 	e.m.loop.After(&e.timer, max(0, at-e.m.now()), e)
@@ -246,7 +256,7 @@ func (e *exchange) arm() {
 // Fire ends attempts whose time is up and asks a second time.
 func (e *exchange) Fire(*loop.Loop) {
 	now, gen := e.m.now(), e.gen
-	for i := range e.tries {
+	for i := range e.tries[:e.used] {
 		if t := &e.tries[i]; t.live && now >= t.expires {
 			t.expire()
 			if e.ended || e.gen != gen {
@@ -254,7 +264,7 @@ func (e *exchange) Fire(*loop.Loop) {
 			}
 		}
 	}
-	if !e.hedged && now >= e.patience {
+	if e.more > 0 && now >= e.patience {
 		e.hedge()
 	}
 	if !e.ended && e.gen == gen {
@@ -266,19 +276,32 @@ func (e *exchange) Fire(*loop.Loop) {
 func (t *try) expire() {
 	err := t.timeout()
 	t.detach(true)
-	if t.e.strange && !t.sibling().live {
+	if t.e.strange && !t.e.running() {
 		t.e.finish(nil, t.p.s, ErrMismatch)
 		return
 	}
 	t.fail(err)
 }
 
-// sibling is the exchange's other attempt.
-func (t *try) sibling() *try {
-	if t == &t.e.tries[0] {
-		return &t.e.tries[1]
+// slot gives a try that is not in use.
+func (e *exchange) slot() *try {
+	for i := range e.tries[:e.used] {
+		if !e.tries[i].live {
+			return &e.tries[i]
+		}
 	}
-	return &t.e.tries[0]
+	e.used++
+	return &e.tries[e.used-1]
+}
+
+// running reports whether any attempt may still be answered.
+func (e *exchange) running() bool {
+	for i := range e.tries[:e.used] {
+		if e.tries[i].live {
+			return true
+		}
+	}
+	return false
 }
 
 // detach takes the attempt off its socket or connection. With late its time was up.
@@ -296,14 +319,19 @@ func (t *try) detach(late bool) {
 	t.socket, t.stream = nil, nil
 }
 
-// fail ends an attempt that is on no socket any more: the other one goes on alone, or the next server is asked.
+// fail ends an attempt that is on no socket any more: others go on without it, or the next server is asked.
 func (t *try) fail(err error) {
 	e := t.e
 	t.live, t.socket, t.stream = false, nil, nil
-	if t.sibling().live {
+	if e.running() {
 		e.err = err
 		e.checkHealth(t.p.s)
-		e.hedged = true
+		if e.m.g.cfg.Service { // the others are late already
+			e.patience = e.m.now()
+			e.arm()
+		} else {
+			e.more = 0
+		}
 		return
 	}
 	if !e.failed(t.p.s, err) {
@@ -347,7 +375,7 @@ func (t *try) replied(msg []byte) {
 	case e.passOver(code):
 		t.detach(false)
 		e.err, e.answer.Server = nil, t.p.s
-		if !t.sibling().live {
+		if !e.running() {
 			e.advance()
 		}
 	default:
@@ -386,7 +414,7 @@ func (e *exchange) finish(msg []byte, s *Server, err error) {
 	}
 	e.ended = true
 	e.m.loop.Stop(&e.timer)
-	for i := range e.tries {
+	for i := range e.tries[:e.used] {
 		e.tries[i].detach(false)
 	}
 	if s != nil {

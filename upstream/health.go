@@ -38,13 +38,14 @@ func (p *peer) Fire(*loop.Loop) {
 	if !m.g.cfg.ForceTCP {
 		e.via = UDP
 	}
-	e.probe, e.hedged = p.s, true
+	e.probe = p.s
 	e.deadline = m.now() + checkTimeout
-	if err := e.send(&e.tries[0], p.s, e.via); err != nil {
+	t := e.slot()
+	if err := e.send(t, p.s, e.via); err != nil {
 		e.finish(nil, p.s, err)
 		return
 	}
-	e.tries[0].expires = e.deadline
+	t.expires = e.deadline
 	e.arm()
 }
 

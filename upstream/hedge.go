@@ -40,33 +40,52 @@ func (b *budget) take() bool {
 	return true
 }
 
-// hedge sends the question a second time when the server has been silent for longer than usual: to another server where
-// the policy leaves the choice to chance, else over another socket to the same one, in case a datagram was lost.
+// hedges is how often a question may be asked again while its attempt goes on.
+const hedges = 1
+
+// hedge sends the question once more when the server has been silent for longer than usual: to another server where the
+// policy leaves the choice to chance, else over another socket to the same one, in case a datagram was lost.
 func (e *exchange) hedge() {
-	e.hedged = true
-	first, second := &e.tries[0], &e.tries[1]
-	if !first.live {
-		first, second = second, first
-	}
-	if !first.live || second.live || e.m.closing {
+	first, service := e.longest(), e.m.g.cfg.Service
+	if first == nil || e.m.closing {
+		e.more = 0
 		return
 	}
 	s := e.another(first.p.s)
 	if s == nil {
-		if first.via != UDP && !first.stuck() {
+		if !service && first.via != UDP && !first.stuck() {
+			e.more = 0
 			return // a stream loses nothing
 		}
 		s = first.p.s
 	}
-	if !e.m.budget.take() {
+	e.patience = e.m.now() + max(hedgeAgain, first.p.usual.at)
+	if free := service && e.silent(); !free && !e.m.budget.take() {
+		if !service {
+			e.more = 0
+		}
 		return
 	}
+	e.more--
 	e.m.g.metrics.hedges.Inc(e.m.loop.Index())
-	if err := e.send(second, s, e.via); err != nil {
-		second.fail(err)
-	} else if s == first.p.s {
-		second.expires = first.expires // both are one attempt at the server
+	t := e.slot()
+	if err := e.send(t, s, e.via); err == ErrTooMany {
+		return // the others go on
+	} else if err != nil {
+		t.fail(err)
+	} else if s == first.p.s && !service {
+		t.expires = first.expires // both are one attempt at the server
 	}
+}
+
+// longest gives the attempt that has been running for longest; nil when there is none.
+func (e *exchange) longest() (first *try) {
+	for i := range e.tries[:e.used] {
+		if t := &e.tries[i]; t.live && (first == nil || t.begun < first.begun) {
+			first = t
+		}
+	}
+	return first
 }
 
 // stuck reports whether the attempt waits behind others on a connection whose peer may answer in order.

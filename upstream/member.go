@@ -78,6 +78,9 @@ func (m *member) peer(s *Server) *peer {
 	p := m.peers[s.index]
 	if p == nil {
 		p = &peer{m: m, s: s, usual: quantile{at: firstPatience}}
+		if m.g.cfg.Service {
+			p.usual.at = servicePatience
+		}
 		p.udp.p = p
 		m.peers[s.index] = p
 	}
@@ -179,6 +182,7 @@ type peer struct {
 	quick   int           // replies in a row that came over streams soon
 	mixed   bool          // replies have come out of order: a connection may carry many questions
 	usual   quantile      // the time within which most replies come
+	heard   time.Duration // when the last one came, by any path
 	dial    time.Duration // average time to connect; 0 before the first
 	probe   loop.Timer    // the next health check
 }

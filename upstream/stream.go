@@ -28,6 +28,7 @@ const (
 // system call and a packet carry many. The first slow reply ends that, and who is stuck behind it asks again over another
 // connection (hedge.go).
 type stream struct {
+	path
 	p       *peer
 	carrier carrier
 	ready   bool // connected
@@ -50,9 +51,10 @@ type carrier interface {
 	close()
 }
 
-// sendStream sends t's question over a connection: the least loaded one that may take it, or with fresh a new one.
+// sendStream sends t's question over a connection: the least loaded one that may take it, or with fresh a new one. To a
+// Service it goes as pick says.
 func (p *peer) sendStream(t *try, fresh bool) error {
-	s, err := p.choose(fresh)
+	s, err := p.choose(t, fresh)
 	if err != nil {
 		return err
 	}
@@ -74,7 +76,7 @@ func (p *peer) sendStream(t *try, fresh bool) error {
 }
 
 // choose finds a connection: the last one as long as it takes more.
-func (p *peer) choose(fresh bool) (*stream, error) {
+func (p *peer) choose(t *try, fresh bool) (*stream, error) {
 	m := p.m
 	limit := 1
 	switch {
@@ -82,6 +84,9 @@ func (p *peer) choose(fresh bool) (*stream, error) {
 		limit = maxPipelined
 	case p.quick >= quickRun:
 		limit = maxQueued
+	}
+	if m.g.cfg.Service {
+		return p.pick(t, limit)
 	}
 	if s := p.last; s != nil && !fresh && s.takes(limit) {
 		m.g.metrics.reused(p.s, m.loop.Index(), TCP, true)
@@ -108,13 +113,13 @@ func (p *peer) search(fresh bool, limit int) (*stream, error) {
 			s.shut()
 			continue
 		}
-		s.retired = s.retired || m.now()-s.born > s.age // one that is never idle has to end, too
-		stuck := !s.ready && m.now()-s.born > maxDial   // the kernel would send its next SYN in many seconds
+		s.retired = s.retired || m.now()-s.born > s.age   // one that is never idle has to end, too
+		stuck := !s.ready && m.now()-s.born > p.maxDial() // the kernel would send its next SYN in many seconds
 		if !s.retired && !stuck && len(s.ids) < maxPipelined && (best == nil || s.load() < best.load()) {
 			best = s
 		}
 	}
-	room := len(p.streams) < maxStreams
+	room := len(p.streams) < p.maxStreams()
 	if best != nil && !(fresh && room) && (best.load() < limit || !room) {
 		m.g.metrics.reused(p.s, m.loop.Index(), TCP, true)
 		return best, nil
@@ -150,10 +155,31 @@ func (p *peer) connect() (*stream, error) {
 
 // patienceToDial is twice the average time to connect, within bounds.
 func (p *peer) patienceToDial() time.Duration {
-	if p.dial == 0 {
+	switch {
+	case p.m.g.cfg.Service && p.dial == 0:
+		return firstServiceDial
+	case p.m.g.cfg.Service:
+		return min(max(4*p.dial, minServiceDial), maxServiceDial)
+	case p.dial == 0:
 		return 2 * minDial
 	}
 	return min(max(2*p.dial, minDial), maxDial)
+}
+
+// maxStreams is how many connections there may be.
+func (p *peer) maxStreams() int {
+	if p.m.g.cfg.Service {
+		return serviceStreams
+	}
+	return maxStreams
+}
+
+// maxDial is how long a connection may take to come up before it is given up.
+func (p *peer) maxDial() time.Duration {
+	if p.m.g.cfg.Service {
+		return maxServiceDial
+	}
+	return maxDial
 }
 
 // waiting counts the questions that somebody still waits for.
@@ -176,13 +202,15 @@ func (s *stream) load() int {
 	return len(s.ids)
 }
 
-// overdue reports whether a connection that nobody waits for is of no more use: idle or alive for too long, or not up.
+// overdue reports whether a connection that nobody waits for is of no more use: idle, silent or alive for too long, or not
+// up.
 func (s *stream) overdue() bool {
 	if s.waiting() > 0 {
 		return false
 	}
 	now := s.p.m.now()
-	return s.retired || s.ready && now-s.used > s.p.m.g.cfg.Expire || !s.ready && now-s.born > maxDial || now-s.born > s.age
+	return s.retired || s.ready && now-s.used > s.p.m.g.cfg.Expire || !s.ready && now-s.born > s.p.maxDial() || now-s.born > s.age ||
+		s.dead(now)
 }
 
 // opened says that the connection is up.
@@ -192,7 +220,7 @@ func (s *stream) opened(local netip.AddrPort) {
 	}
 	m := s.p.m
 	now := m.now()
-	s.ready, s.local, s.used = true, local, now
+	s.ready, s.local, s.used, s.suspect = true, local, now, false
 	s.p.dial += (now - s.born - s.p.dial) / 4
 	for _, t := range s.who {
 		if t != nil {
@@ -230,6 +258,7 @@ func (s *stream) received(msg []byte) {
 	s.take(i)
 	s.served++
 	s.used = m.now()
+	s.p.heardBy(&s.path)
 	if t == nil || s.used-t.sent > quick {
 		s.p.quick = 0
 	} else {
@@ -269,15 +298,15 @@ func (p *peer) idle() int {
 }
 
 // forget leaves a question's place to a reply that may still come. When its time was up the peer may be stuck, and what
-// is behind it with it: the connection takes nothing new. One that is not up yet goes on: closing it would throw away the
-// work of a peer that is too busy already.
+// is behind it with it: the connection takes nothing new. One that is not up yet goes on, unless it would always reach the
+// same server of several: closing it would throw away the work of a peer that is too busy already.
 func (s *stream) forget(t *try, late bool) {
 	i := s.find(t.id)
 	if i < 0 || s.who[i] != t {
 		return
 	}
 	s.who[i] = nil
-	if late && s.ready {
+	if late && (s.ready || s.p.m.g.cfg.Service) {
 		s.retired = true
 	}
 	if s.retired && s.waiting() == 0 {

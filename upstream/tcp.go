@@ -32,6 +32,9 @@ func newTCP(s *stream) (*tcp, error) {
 	if err != nil {
 		return nil, err
 	}
+	if m.g.cfg.Service {
+		watchPeer(fd)
+	}
 	c := &tcp{s: s, fd: fd, on: true}
 	s.local = local
 	if err := m.loop.Add(fd, c, true); err != nil {
@@ -80,6 +83,9 @@ func (c *tcp) write(frame []byte) {
 // endTurn sends what was gathered. What fails is found by the next read, which is told of it.
 func (c *tcp) endTurn() {
 	c.gathered = false
+	if c.s.p.m.g.cfg.Service {
+		c.s.p.last = nil // each turn draws anew
+	}
 	if c.fd < 0 || len(c.out) == 0 {
 		return
 	}

@@ -64,6 +64,9 @@ func (c *tlsCarrier) run(ctx context.Context, cfg *tls.Config) {
 	dialing, stopDialing := context.WithTimeout(ctx, maxDial)
 	defer stopDialing()
 	var dialer net.Dialer
+	if c.s.p.m.g.cfg.Service {
+		watchDial(&dialer)
+	}
 	if from := c.s.p.m.g.cfg.Source; from.IsValid() {
 		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
 	}

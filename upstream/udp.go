@@ -45,6 +45,7 @@ type pool struct {
 
 // socket is one connected UDP socket with the questions that left by it.
 type socket struct {
+	path
 	p     *peer
 	fd    int // -1 when closed
 	local netip.AddrPort
@@ -61,10 +62,13 @@ type socket struct {
 // send gives t's question a socket and an ID. It leaves at the end of the turn.
 func (u *pool) send(t *try) error {
 	m := u.p.m
+	if u.turn != nil && m.g.cfg.Service && (u.turn.suspect || t.e.uses(&u.turn.path)) {
+		u.endTurn()
+	}
 	if u.turn != nil && u.turn.fd >= 0 {
 		m.g.metrics.reused(u.p.s, m.loop.Index(), UDP, true)
 	} else {
-		s, err := u.draw()
+		s, err := u.draw(t.e)
 		if err != nil {
 			return err
 		}
@@ -146,8 +150,8 @@ func (u *pool) empty() {
 	u.queue, u.out, u.ends = u.queue[:0], u.out[:0], u.ends[:0]
 }
 
-// draw gives a socket, opened when its place is empty or its time is over.
-func (u *pool) draw() (*socket, error) {
+// draw gives a socket for a question of e, opened when its place is empty or its time is over.
+func (u *pool) draw(e *exchange) (*socket, error) {
 	if len(u.sockets) == 0 {
 		u.sockets = make([]*socket, minSockets, maxSockets)
 	}
@@ -156,6 +160,9 @@ func (u *pool) draw() (*socket, error) {
 	}
 	m := u.p.m
 	i := m.below(len(u.sockets))
+	if m.g.cfg.Service {
+		i = u.sound(i, e)
+	}
 	s := u.sockets[i]
 	if s != nil && (s.uses >= socketUses || m.now()-s.born >= socketAge) {
 		u.retire(i)
@@ -225,7 +232,7 @@ func (u *pool) tidy(gone bool) bool {
 	}
 	open := len(u.old) > 0
 	for i, s := range u.sockets {
-		if s != nil && (gone || now-s.born >= socketAge) {
+		if s != nil && (gone || now-s.born >= socketAge || s.dead(now)) {
 			u.retire(i)
 			open = open || len(s.ids) > 0
 		} else if s != nil {
@@ -320,11 +327,13 @@ func (s *socket) datagram(msg []byte) {
 	}
 	id := uint16(msg[0])<<8 | uint16(msg[1])
 	if i := s.find(id); i >= 0 {
+		s.p.heardBy(&s.path)
 		s.who[i].replied(msg)
 		return
 	}
 	for _, late := range s.gone[:min(s.goneN, len(s.gone))] {
 		if late == id {
+			s.p.heardBy(&s.path)
 			return
 		}
 	}

@@ -432,7 +432,7 @@ func TestSocketsRollOver(t *testing.T) {
 	check := make(chan [2]int, 1)
 	mustAnswer(t, b.ask(g, "a.example.org.", UDP), "192.0.2.1")
 	b.loops[0].Post(loop.TaskFunc(func(l *loop.Loop) {
-		u := &g.member(l).peers[0].udp
+		u, e := &g.member(l).peers[0].udp, &exchange{}
 		for _, s := range u.sockets {
 			if s != nil {
 				s.uses = socketUses
@@ -440,12 +440,12 @@ func TestSocketsRollOver(t *testing.T) {
 		}
 		before := *u
 		for range 200 {
-			if s, err := u.draw(); err != nil || s.uses >= socketUses {
+			if s, err := u.draw(e); err != nil || s.uses >= socketUses {
 				t.Errorf("drew %v, %v", s, err)
 			}
 		}
 		u.inFlight = perSocket*minSockets + 1
-		_, _ = u.draw()
+		_, _ = u.draw(e)
 		check <- [2]int{len(before.sockets), len(u.sockets)}
 		u.inFlight = 0
 		u.tidy(true)

@@ -8,7 +8,8 @@
 //  3. The question leaves by a socket of the server's pool (udp.go) or by one of its connections (stream.go, tcp.go,
 //     tls.go).
 //  4. A reply is matched (match.go); one that does not belong to the question never ends the wait.
-//  5. Silence longer than the server's usual time sends a second question, within a budget (hedge.go).
+//  5. Silence longer than the server's usual time sends a second question, within a budget (hedge.go); where an address
+//     stands for several servers a silent connection or socket is left to itself (service.go).
 //  6. A failure starts the server's health check (health.go) and moves on to the next server.
 //  7. All who asked are told, each on its own loop.
 package upstream
@@ -42,8 +43,8 @@ var (
 
 // Limits. Each is for one group on one loop unless it says otherwise.
 const (
-	// total is how long a question may take in all, unless the read timeout is longer.
-	total = 5 * time.Second
+	// defaultTotal is how long a question may take in all, unless the read timeout is longer.
+	defaultTotal = 5 * time.Second
 	// maxExchanges bounds the questions in flight.
 	maxExchanges = 1 << 15
 	// maxWaiters bounds those who wait for one exchange; others get an exchange of their own.
@@ -82,6 +83,7 @@ type Config struct {
 	MaxAttempts int           // failed attempts that end a question; 0 is no limit, -1 twice the number of servers
 	FailFast    bool          // when all servers are down, fail; else one of them is tried at random
 	Failover    []wire.Rcode  // replies that make the next server be asked
+	Total       time.Duration // for a question in all; default 5 s, never less than ReadTimeout
 	ReadTimeout time.Duration // wait for a reply to one attempt; default 2 s
 	Expire      time.Duration // idle connections are closed after it
 	MaxAge      time.Duration // connections are closed after it; 0 is five minutes
@@ -89,7 +91,10 @@ type Config struct {
 	Source      netip.Addr    // address to ask from; the zero Addr leaves it to the kernel
 	ForceTCP    bool          // never ask over UDP
 	PreferUDP   bool          // ask over UDP whatever the client used, and over TCP when the reply is truncated
-	Health      Health
+	// Service says that each address stands for several servers, as a Service's does: every connection, and every socket,
+	// reaches one of them, and one that is gone must not keep what the others could answer (service.go).
+	Service bool
+	Health  Health
 
 	Loops   int // number of loops; their indices are below it
 	Metrics *metrics.Registry
@@ -167,6 +172,9 @@ func New(cfg Config, targets []Target) (*Group, error) {
 	}
 	if cfg.ReadTimeout <= 0 {
 		cfg.ReadTimeout = 2 * time.Second
+	}
+	if cfg.Total <= 0 {
+		cfg.Total = defaultTotal
 	}
 	cfg.Health.Interval = max(minHealthInterval, cfg.Health.Interval)
 	if cfg.Health.Domain == nil {
