@@ -27,6 +27,13 @@ var Spec = chain.Spec{
 // maxTo is how many TO words a line may have.
 const maxTo = 15
 
+// What a node's agent does otherwise: its upstreams are Services, and its clients give up after five seconds.
+const (
+	nodeTotal = 4 * time.Second
+	// nodeMaxAge is short so that a new server gets its share soon: a connection each few seconds costs nothing.
+	nodeMaxAge = 30 * time.Second
+)
+
 // closeWait is how long the end of a configuration waits for questions in flight; those who drain it waited before.
 const closeWait = time.Second
 
@@ -48,10 +55,14 @@ type config struct {
 }
 
 func newConfig(s *chain.Setup) *config {
-	return &config{setup: s, attempts: -1, tls: new(tls.Config), expire: 10 * time.Second, ask: upstream.Config{
+	c := &config{setup: s, attempts: -1, tls: new(tls.Config), expire: 10 * time.Second, ask: upstream.Config{
 		Name: "forward", Policy: upstream.Random, MaxFails: 2, ReadTimeout: 2 * time.Second,
 		Health: upstream.Health{Interval: 500 * time.Millisecond, Domain: wire.Root},
 	}}
+	if s != nil && s.Env.Node {
+		c.ask.Service, c.ask.Total = true, nodeTotal
+	}
+	return c
 }
 
 // setup makes a handler of each line, in the order of the file.
@@ -133,6 +144,9 @@ func counter(s *chain.Setup, name, help string) *metrics.Counter {
 func (c *config) group() upstream.Config {
 	g := c.ask
 	g.MaxAttempts, g.Source, g.Expire, g.MaxAge = c.attempts, c.source, c.expire, c.maxAge
+	if g.Service && g.MaxAge == 0 {
+		g.MaxAge = max(nodeMaxAge, g.Expire)
+	}
 	g.Loops, g.Metrics = c.setup.Env.Loops, c.setup.Env.Metrics
 	g.Broken = counter(c.setup, "coredns_forward_healthcheck_broken_total", "Queries that found every upstream down.")
 	return g

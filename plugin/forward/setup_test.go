@@ -24,6 +24,7 @@ import (
 	"github.com/godwit-dns/godwit/loop"
 	"github.com/godwit-dns/godwit/metrics"
 	"github.com/godwit-dns/godwit/run"
+	"github.com/godwit-dns/godwit/upstream"
 	"github.com/godwit-dns/godwit/wire"
 )
 
@@ -283,6 +284,37 @@ func TestProxyReadsAsForward(t *testing.T) {
 	} {
 		if _, _, err := build(t, ".:53 {\n"+text+"\n}\n"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %q", text, err, want)
+		}
+	}
+}
+
+// What a node's agent does otherwise, the Corefile may say.
+func TestNodeDefaults(t *testing.T) {
+	for text, want := range map[string]upstream.Config{
+		"":                       {MaxAge: nodeMaxAge, ReadTimeout: 2 * time.Second, MaxAttempts: -1},
+		"expire 1m":              {MaxAge: time.Minute, ReadTimeout: 2 * time.Second, MaxAttempts: -1},
+		"max_age 5m":             {MaxAge: 5 * time.Minute, ReadTimeout: 2 * time.Second, MaxAttempts: -1},
+		"read_timeout 8s":        {MaxAge: nodeMaxAge, ReadTimeout: 8 * time.Second, MaxAttempts: -1},
+		"max_connect_attempts 1": {MaxAge: nodeMaxAge, ReadTimeout: 2 * time.Second, MaxAttempts: 1},
+	} {
+		for _, node := range []bool{true, false} {
+			var got upstream.Config
+			env := &chain.Env{Metrics: metrics.New(1), Loops: 1, Node: node, Files: corefile.OS(), Env: func(string) (string, bool) { return "", false }}
+			reads := chain.Spec{Name: "forward", New: func(s *chain.Setup) error {
+				c := newConfig(s)
+				_, err := c.options().Read(&s.Lines[0])
+				got = c.group()
+				return err
+			}}
+			if _, err := run.Build(env, []chain.Spec{reads}, "53", "Corefile", []byte(".:53 {\nforward . 192.0.2.1 {\n"+text+"\n}\n}"), nil); err != nil {
+				t.Fatal(err)
+			}
+			if !node && (got.Service || got.Total != 0 || text == "" && got.MaxAge != 0) {
+				t.Errorf("%q elsewhere than on a node: %+v", text, got)
+			}
+			if node && (!got.Service || got.Total != nodeTotal || got.MaxAge != want.MaxAge || got.ReadTimeout != want.ReadTimeout || got.MaxAttempts != want.MaxAttempts) {
+				t.Errorf("%q on a node: %+v, want %+v", text, got, want)
+			}
 		}
 	}
 }
