@@ -28,6 +28,7 @@ var modes = map[string]mode{
 
 // TestModes upgrades with an overlap and kills the agent in each mode, with addresses of both families.
 func TestModes(t *testing.T) {
+	t.Parallel()
 	for name, m := range modes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -37,11 +38,15 @@ func TestModes(t *testing.T) {
 			a := l.Agent(o).Ready()
 			l.wantMode(t, m, a)
 			load := Load{Pods: l.Pods, Servers: []string{ClusterDNS4, ClusterDNS6, LinkLocal4, LinkLocal6}, Rate: 400, TCPRate: 4}
+			udp := l.askedUDP()
 			wantNoLoss(t, l.under(load, func() {
 				next := l.Agent(o).Ready()
 				a.End()
 				a = next
 			}))
+			if past := l.askedUDP() - udp; past > 0 && m.rules == "nftables" { // two agents can't change iptables' rules in one step
+				t.Errorf("%d queries went to the servers past the agents", past)
+			}
 			load.TCPRate = 0
 			var at time.Time
 			r := l.under(load, func() {
@@ -49,7 +54,7 @@ func TestModes(t *testing.T) {
 				a.Signal(syscall.SIGKILL)
 				time.Sleep(m.death)
 			})
-			if last := r.LastLoss(at); last > m.death || r.Sent-r.Lost < r.Sent/3 {
+			if last := r.LastLoss(at); last > m.death+slack() || r.Sent-r.Lost < r.Sent/3 {
 				t.Errorf("lost for %v after SIGKILL, promised within %v: %v, at %v", last, m.death, r, r.Gaps())
 			}
 			a.Wait(5 * time.Second)
