@@ -8,6 +8,7 @@ import (
 	"github.com/godwit-dns/godwit/plugin/bufsize"
 	"github.com/godwit-dns/godwit/plugin/cache"
 	"github.com/godwit-dns/godwit/plugin/debug"
+	"github.com/godwit-dns/godwit/plugin/dns64"
 	"github.com/godwit-dns/godwit/plugin/errors"
 	"github.com/godwit-dns/godwit/plugin/file"
 	"github.com/godwit-dns/godwit/plugin/forward"
@@ -54,6 +55,7 @@ func All() []chain.Spec {
 		errors.Spec,
 		log.Spec,
 		local.Spec,
+		dns64.Spec,
 		loadbalance.Spec,
 		rewrite.Spec,
 		searchpath.Spec, // Godwit's own, where autopath stands
