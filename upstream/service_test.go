@@ -18,6 +18,7 @@ import (
 // as behind kube-proxy.
 type service struct {
 	addr  string
+	first int64 // so many connections and sockets get the first server by chance, before both get their share
 	mood  [2]atomic.Int32
 	asked [2]atomic.Int64
 	paths atomic.Int64 // connections and sockets seen
@@ -58,6 +59,15 @@ func (s *service) answer(i int, m *dns.Msg) *dns.Msg {
 	return echo(m, fmt.Sprintf("192.0.2.%d", i+1))
 }
 
+// next gives the server of a new connection or socket.
+func (s *service) next() int {
+	n := s.paths.Add(1)
+	if n <= s.first {
+		return 0
+	}
+	return int(n % 2)
+}
+
 func (s *service) datagrams(conn *net.UDPConn) {
 	server := map[uint16]int{}
 	buf := make([]byte, 4096)
@@ -68,7 +78,7 @@ func (s *service) datagrams(conn *net.UDPConn) {
 		}
 		i, known := server[from.Port()]
 		if !known {
-			i = int(s.paths.Add(1) % 2)
+			i = s.next()
 			server[from.Port()] = i
 		}
 		m := new(dns.Msg)
@@ -82,7 +92,7 @@ func (s *service) datagrams(conn *net.UDPConn) {
 }
 
 func (s *service) stream(c *dns.Conn) {
-	i := int(s.paths.Add(1) % 2)
+	i := s.next()
 	tcp := c.Conn.(*net.TCPConn)
 	_ = tcp.SetLinger(0)
 	s.mu.Lock()
@@ -193,6 +203,20 @@ func TestServiceWithOneServerAway(t *testing.T) {
 				t.Errorf("the server that is back got %d of 200 questions", n)
 			}
 		})
+	}
+}
+
+// Chance may lead to the server that has gone many times in a row, and nothing tells of a better way as long as no
+// connection is up: the question is asked on, since a refusal takes no time.
+func TestServiceByBadLuck(t *testing.T) {
+	b := newBench(t, 1)
+	s := newService(t, TCP)
+	s.first = 10 // of which the health check has one
+	s.set(0, gone)
+	g := b.group(asService, s.addr)
+	wantAll(t, "the first question", b.load(g, "n", 1, TCP), time.Second)
+	if n := s.paths.Load(); n <= s.first {
+		t.Errorf("%d connections: luck was not that bad", n)
 	}
 }
 
