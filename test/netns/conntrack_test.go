@@ -26,6 +26,7 @@ var fromPod = regexp.MustCompile(`src=(10\.244\.1\.|fd00:244:1::)[0-9a-f]+ dst=\
 // TestConntrack asks over UDP and TCP from pods with each family: with the agent the kernel keeps no record of it, without
 // it does.
 func TestConntrack(t *testing.T) {
+	t.Parallel()
 	for name, m := range map[string]mode{"nftables": byNetlink, "iptables-nft": byNft, "iptables-legacy": byLegacy} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -51,6 +52,7 @@ func TestConntrack(t *testing.T) {
 // TestRace counts what the kernel says of the race of document 001: A and AAAA from one socket at the same time, through
 // DNAT. With the agent there is nothing to race for.
 func TestRace(t *testing.T) {
+	t.Parallel()
 	for name, servers := range map[string]int{"two servers": 2, "one server": 1} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

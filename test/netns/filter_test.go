@@ -74,6 +74,7 @@ var (
 
 // TestHostRules puts rules of others on the node: a host that filters, and programs whose rules come first.
 func TestHostRules(t *testing.T) {
+	t.Parallel()
 	for _, test := range []hostRules{
 		{"INPUT drops, iptables-nft", "iptables", dropAll("nft"), "", true, []mode{byNetlink, byNft}},
 		{"INPUT drops, iptables-legacy", "iptables-legacy", dropAll("legacy"), "", true, []mode{{rules: "nftables", programs: "legacy"}, byLegacy}},

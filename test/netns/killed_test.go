@@ -45,13 +45,14 @@ type moment struct {
 // TestKilledInHandover kills and stops either side, at instants spread over the time of a handover. After it the node has
 // an agent or none, DNS is answered within what docs/node.md promises, and the next agent starts.
 func TestKilledInHandover(t *testing.T) {
+	t.Parallel()
 	for i, b := range blows {
 		t.Run(b.String(), func(t *testing.T) {
 			t.Parallel()
 			h := &struck{t: t, l: NewLab(t, 4), blow: b}
 			h.current = h.l.Agent(AgentOptions{}).Ready()
 			h.measure()
-			n := rounds(3, 40)
+			n := rounds(2, 40)
 			r := h.l.under(Load{Pods: h.l.Pods, Servers: []string{ClusterDNS4}, Rate: 200}, func() {
 				for k := range n {
 					h.round(h.whole * time.Duration(6*k+i+1) / time.Duration(6*n))

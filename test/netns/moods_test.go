@@ -23,6 +23,7 @@ var quickTemplate = strings.NewReplacer("success 9984 30", "success 9984 30 1", 
 
 // TestMoods lets the cluster's servers die, fall silent, fail and be slow, one of them and both.
 func TestMoods(t *testing.T) {
+	t.Parallel()
 	for name, moods := range map[string][2]Mood{
 		"one gone": {Gone, Well}, "both gone": {Gone, Gone}, "one silent": {Silent, Well}, "both silent": {Silent, Silent},
 		"one failing": {ServFail, Well}, "both failing": {ServFail, ServFail}, "one slow": {Slow, Well}, "both slow": {Slow, Slow},
@@ -36,7 +37,7 @@ func TestMoods(t *testing.T) {
 			}
 			time.Sleep(1500 * time.Millisecond) // what is cached has expired
 			served := moods[1] == Well || moods[1] == Slow
-			m.suffer(served && moods[0] != ServFail) // a server's SERVFAIL is an answer: it is passed on
+			m.suffer(served && moods[0] != ServFail, moods[0] == Gone || moods[0] == Silent) // a server's SERVFAIL is an answer: it is passed on
 			if !served {
 				m.wantStale()
 			}
@@ -86,9 +87,14 @@ func (m *moody) warm() {
 	}
 }
 
-// suffer asks while the servers are in their mood. Names that the cache knows are answered; served says that new ones are too.
-func (m *moody) suffer(served bool) {
+// suffer asks while the servers are in their mood. Names that the cache knows are answered; served says that new ones are
+// too, and away that the other server does so as always: soon.
+func (m *moody) suffer(served, away bool) {
 	m.t.Helper()
+	limit := slowest
+	if away && *long {
+		limit = time.Second
+	}
 	ctx, stop := context.WithTimeout(context.Background(), 4*time.Second)
 	defer stop()
 	old := make(chan *Report)
@@ -106,7 +112,7 @@ func (m *moody) suffer(served bool) {
 	m.t.Logf("new names: %v", fresh)
 	m.want("known", r, true, slowest)
 	if served {
-		m.want("new", fresh, true, slowest)
+		m.want("new", fresh, true, limit)
 	} else {
 		m.want("new", fresh, false, hopeless)
 	}

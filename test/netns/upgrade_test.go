@@ -38,10 +38,10 @@ func wantNoLoss(t *testing.T, r *Report) {
 // TestHandover upgrades with an overlap, as maxSurge: 1 does.
 func TestHandover(t *testing.T) {
 	l := NewLab(t, 20)
-	control := l.under(l.usual(), func() { time.Sleep(time.Second) }) // the servers alone, by DNAT
+	control := l.under(l.usual(), func() {}) // the servers alone, by DNAT
 	wantNoLoss(t, control)
 	current := l.Agent(AgentOptions{}).Ready()
-	quiet := l.under(l.usual(), func() { time.Sleep(3 * time.Second) })
+	quiet := l.under(l.usual(), func() { time.Sleep(time.Duration(rounds(1, 10)) * time.Second) })
 	wantNoLoss(t, quiet)
 	var before []*Agent
 	r := l.under(l.usual(), func() {
