@@ -29,8 +29,8 @@ const (
 	heardLately = time.Second // an address is
 	// servicePatience is for the first question, when nothing was measured: servers are near.
 	servicePatience = 100 * time.Millisecond
-	// serviceAttempts is how many attempts may fail: each reaches a server by chance, and of two that have been refused at once
-	// the next may be, too. With one of two servers gone six would fail for one question of 64, twelve for one of 4,096.
+	// serviceAttempts is how many attempts may fail: each reaches a server by chance. With one of two gone and no connection
+	// up, six would fail for one question of 64, twelve do for one of 4,096.
 	serviceAttempts = 12
 	// Bounds of the time to connect. The kernel would send a second SYN after one second, to the same server.
 	minServiceDial   = 250 * time.Millisecond
