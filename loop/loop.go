@@ -54,7 +54,7 @@ func System() Clock {
 	return func() time.Duration { return time.Since(start) }
 }
 
-// Loop is one event loop. All methods but Post, Index and Wake belong to its own goroutine.
+// Loop is one event loop. All methods but Post, Index, Wake and Worked belong to its own goroutine.
 type Loop struct {
 	index int
 	clock Clock
@@ -66,6 +66,9 @@ type Loop struct {
 	flush []Flusher
 	quiet time.Duration // when the last work was done
 
+	resting bool         // since the clock was last read
+	mark    atomic.Int64 // while resting the time worked so far, else that less the time now, which is negative
+
 	mu     sync.Mutex
 	posted []Task // guarded by mu
 	closed bool   // guarded by mu
@@ -75,7 +78,7 @@ type Loop struct {
 
 // New makes a loop. Index names its shard of everything that is kept per loop, from 0.
 func New(index int, clock Clock) (*Loop, error) {
-	l := &Loop{index: index, clock: clock, now: clock()}
+	l := &Loop{index: index, clock: clock, now: clock(), resting: true}
 	l.wheel.init(l.now)
 	if err := l.poll.open(); err != nil {
 		return nil, err
@@ -100,7 +103,28 @@ func (l *Loop) Now() time.Duration { return l.now }
 // Tick reads the clock again and gives the new Now.
 func (l *Loop) Tick() time.Duration {
 	l.now = l.clock()
+	if l.resting {
+		l.resting = false
+		l.mark.Add(-int64(l.now))
+	}
 	return l.now
+}
+
+// rest notes that from now on the loop waits.
+func (l *Loop) rest() {
+	if !l.resting {
+		l.resting = true
+		l.mark.Add(int64(l.clock()))
+	}
+}
+
+// Worked gives how long the loop has not been waiting since it was made, until now by its clock. Any goroutine may ask.
+func (l *Loop) Worked(now time.Duration) time.Duration {
+	mark := time.Duration(l.mark.Load())
+	if mark < 0 {
+		return now + mark
+	}
+	return mark
 }
 
 // Post hands a task to the loop, from any goroutine. Tasks run in the order in which they were posted; those posted
@@ -171,6 +195,9 @@ func (l *Loop) Turn(wait bool) (worked bool) {
 	raw := l.now-l.quiet < idleAfter
 	if raw {
 		timeout = min(timeout, maxRawWait)
+	}
+	if timeout > 0 {
+		l.rest()
 	}
 	n, interrupted := l.poll.wait(l, timeout, raw)
 	if interrupted {

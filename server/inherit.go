@@ -159,6 +159,11 @@ func (l *Listener) pauseOn(on *loop.Loop, i int, stop bool) {
 	}
 	for _, u := range l.udp[i] {
 		again(u.fd, u)
+		if stop {
+			u.spill.leave(u.fd)
+		} else {
+			u.spill.begin(u.fd, on.Now())
+		}
 	}
 	for _, t := range l.tcp[i] {
 		on.Stop(&t.rest)

@@ -181,9 +181,10 @@ func (l *Listener) openAddr(addr netip.AddrPort, held bool) error {
 	if l.spec.TLS != nil {
 		return l.openSecure(addr, streams)
 	}
+	group := l.s.newSpill()
 	for i := range max(len(l.s.workers), len(streams), len(datagrams)) {
 		if udp {
-			if err := l.openUDP(i, addr, datagrams); err != nil {
+			if err := l.openUDP(i, addr, datagrams, group); err != nil {
 				return bindError("udp", addr, err)
 			}
 		}
@@ -196,7 +197,7 @@ func (l *Listener) openAddr(addr netip.AddrPort, held bool) error {
 
 // openUDP makes the address's socket i, which may be an inherited one. With more inherited than there are loops some loops
 // have several.
-func (l *Listener) openUDP(i int, addr netip.AddrPort, inherited []int) (err error) {
+func (l *Listener) openUDP(i int, addr netip.AddrPort, inherited []int, group *spill) (err error) {
 	on, fd := i%len(l.s.workers), -1
 	switch {
 	case i < len(inherited):
@@ -211,6 +212,7 @@ func (l *Listener) openUDP(i int, addr netip.AddrPort, inherited []int) (err err
 	w := l.s.workers[on]
 	u := &udpSocket{w: w, fd: fd, local: addr, wild: addr.Addr().IsUnspecified(), table: &l.table}
 	u.out.buf, u.out.dropped = make([]byte, sendBuffer), &w.dropped
+	u.spill.spill = group
 	l.udp[on] = append(l.udp[on], u)
 	return nil
 }
@@ -249,6 +251,7 @@ func (l *Listener) start() {
 					l.s.opt.Log.Error("cannot watch a socket", "address", u.local.String(), "error", err)
 				}
 				w.Loop.OnFlush(u)
+				u.spill.begin(u.fd, w.Loop.Now())
 			}
 			for _, t := range l.tcp[i] {
 				if err := w.Loop.Add(t.fd, t, false); err != nil {

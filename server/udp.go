@@ -34,6 +34,7 @@ type udpSocket struct {
 	table   *atomic.Pointer[Table]
 	out     sender
 	repeats repeats
+	spill   spiller
 	closing bool
 
 	// The datagram that is being walked, if its answer is to be kept.
@@ -69,9 +70,11 @@ func (s *udpSocket) Ready(l *loop.Loop, _, _ bool) bool {
 		if n < batch {
 			// Dry, most likely: waiting tells of the next datagram, or at once that it is there. Trying again would cost a
 			// call that finds nothing for each wake-up.
+			s.spill.dry(s.fd, l.Now())
 			return false
 		}
 	}
+	s.spill.full(s.fd, l.Now())
 	return true
 }
 
