@@ -17,13 +17,15 @@ type poller struct {
 	sources   []registered // by file descriptor
 	given     int32        // registrations so far
 	events    [64]unix.EpollEvent
+	patient   patience
 }
 
 // registered is a source and the number of its registration. Events carry the number too, so that one which was waiting
 // when its file was removed is not taken for the next file of that descriptor.
 type registered struct {
-	s      Source
-	number int32
+	s       Source
+	number  int32
+	patient bool // in the instance of the patient files
 }
 
 func (p *poller) open() error {
@@ -44,6 +46,7 @@ func (p *poller) open() error {
 }
 
 func (p *poller) close() {
+	p.patient.close()
 	unix.Close(p.event)
 	unix.Close(p.ep)
 }
@@ -63,24 +66,33 @@ func interest(write bool) uint32 {
 
 // Add registers a non-blocking file: s is called when it can be read, and with write when it can be written. The caller
 // keeps the file and must Remove it before closing it.
-func (l *Loop) Add(fd int, s Source, write bool) error {
-	p := &l.poll
+func (l *Loop) Add(fd int, s Source, write bool) error { return l.poll.add(l.poll.ep, fd, s, write) }
+
+func (p *poller) add(ep, fd int, s Source, write bool) error {
 	p.given++
 	ev := unix.EpollEvent{Events: interest(write), Fd: int32(fd), Pad: p.given}
-	if err := unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
 		return fmt.Errorf("epoll_ctl: %w", err)
 	}
 	for len(p.sources) <= fd {
 		p.sources = append(p.sources, registered{})
 	}
-	p.sources[fd] = registered{s, p.given}
+	p.sources[fd] = registered{s, p.given, ep != p.ep}
 	return nil
+}
+
+// instance is the epoll instance that a registered file is in.
+func (p *poller) instance(fd int) int {
+	if p.sources[fd].patient {
+		return p.patient.ep
+	}
+	return p.ep
 }
 
 // Watch says whether a registered file is also watched for being writable.
 func (l *Loop) Watch(fd int, write bool) {
 	ev := unix.EpollEvent{Events: interest(write), Fd: int32(fd), Pad: l.poll.sources[fd].number}
-	_ = unix.EpollCtl(l.poll.ep, unix.EPOLL_CTL_MOD, fd, &ev) // a file that is registered can be modified
+	_ = unix.EpollCtl(l.poll.instance(fd), unix.EPOLL_CTL_MOD, fd, &ev) // a file that is registered can be modified
 }
 
 // Pause stops watching a file for being read, so that its peer has to wait, until Watch is called.
@@ -89,7 +101,7 @@ func (l *Loop) Pause(fd int, write bool) {
 	if write {
 		ev.Events = unix.EPOLLOUT
 	}
-	_ = unix.EpollCtl(l.poll.ep, unix.EPOLL_CTL_MOD, fd, &ev)
+	_ = unix.EpollCtl(l.poll.instance(fd), unix.EPOLL_CTL_MOD, fd, &ev)
 }
 
 // Remove takes a file out.
@@ -97,9 +109,9 @@ func (l *Loop) Remove(fd int) {
 	if s := l.poll.sources[fd].s; s != nil {
 		l.forget(s)
 	}
-	l.poll.sources[fd] = registered{}
 	var ev unix.EpollEvent
-	_ = unix.EpollCtl(l.poll.ep, unix.EPOLL_CTL_DEL, fd, &ev)
+	_ = unix.EpollCtl(l.poll.instance(fd), unix.EPOLL_CTL_DEL, fd, &ev)
+	l.poll.sources[fd] = registered{}
 }
 
 // wait sleeps for at most timeout and hands out what is ready.
@@ -119,13 +131,34 @@ func (p *poller) wait(l *Loop, timeout time.Duration, raw bool) (n int, interrup
 	if interrupted {
 		return 0, true
 	}
-	for i := range n {
-		ev := &p.events[i]
-		if int(ev.Fd) == p.event {
+	late := 0
+	if p.patient.held { // first, so that what it answers leaves with what the others answer
+		late = p.patients(l)
+	}
+	others := p.hand(l, p.events[:n])
+	if others > 0 && p.patient.ep > 0 {
+		p.woken(l.now)
+	}
+	return n + late, false
+}
+
+// hand calls the sources of events and tells how many there were besides the loop's own files.
+func (p *poller) hand(l *Loop, events []unix.EpollEvent) (others int) {
+	for i := range events {
+		ev := &events[i]
+		switch int(ev.Fd) {
+		case p.event:
 			var b [8]byte
 			_, _, _ = unix.RawSyscall(unix.SYS_READ, uintptr(p.event), uintptr(unsafe.Pointer(&b[0])), 8)
 			continue
+		case p.patient.ep:
+			p.patients(l)
+			continue
+		case p.patient.timer:
+			p.ticked(l.now)
+			continue
 		}
+		others++
 		s := p.sources[ev.Fd].s
 		if s == nil || p.sources[ev.Fd].number != ev.Pad { // removed by an earlier event of this wait
 			continue
@@ -137,5 +170,5 @@ func (p *poller) wait(l *Loop, timeout time.Duration, raw bool) (n int, interrup
 			l.hot = append(l.hot, s)
 		}
 	}
-	return n, false
+	return others
 }

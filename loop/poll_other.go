@@ -63,6 +63,9 @@ func (l *Loop) Add(fd int, s Source, write bool) error {
 	return nil
 }
 
+// AddPatient is Add: poll(2) can't leave a file for later.
+func (l *Loop) AddPatient(fd int, s Source, write bool) error { return l.Add(fd, s, write) }
+
 // Watch says whether a registered file is also watched for being writable.
 func (l *Loop) Watch(fd int, write bool) { l.watch(fd, unix.POLLIN, write) }
 

@@ -37,7 +37,7 @@ func newTCP(s *stream) (*tcp, error) {
 	}
 	c := &tcp{s: s, fd: fd, on: true}
 	s.local = local
-	if err := m.loop.Add(fd, c, true); err != nil {
+	if err := m.loop.AddPatient(fd, c, true); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}

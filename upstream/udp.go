@@ -200,7 +200,7 @@ func (u *pool) open() (*socket, error) {
 		return nil, err
 	}
 	s := &socket{p: u.p, fd: fd, local: local, born: m.now()}
-	if err := m.loop.Add(fd, s, false); err != nil {
+	if err := m.loop.AddPatient(fd, s, false); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
