@@ -86,8 +86,9 @@ type Chain struct {
 	Filters []func(q *Query) bool
 	Debug   bool // panics are not caught
 	entries []entry
-	last    int // the nearest entry with a reply above the end
-	steady  int // how many of the first entries are Repeaters
+	last    int     // the nearest entry with a reply above the end
+	steady  int     // how many of the first entries are Repeaters
+	watcher Watcher // of the one query that has this chain; nil for a block's
 }
 
 // Empty reports whether the block has no handler, so that its queries are REFUSED.
@@ -210,6 +211,10 @@ func (q *Query) walkDown(pos int) (Outcome, int) {
 		}
 		out := e.serve.Serve(q)
 		if out == Next {
+			continue
+		}
+		if out == nextWatched {
+			entries = q.chain.entries
 			continue
 		}
 		if out != Parked {
