@@ -32,6 +32,7 @@ import (
 	"github.com/godwit-dns/godwit/plugin/template"
 	"github.com/godwit-dns/godwit/plugin/timeouts"
 	"github.com/godwit-dns/godwit/plugin/tls"
+	"github.com/godwit-dns/godwit/plugin/trace"
 	"github.com/godwit-dns/godwit/plugin/transfer"
 	"github.com/godwit-dns/godwit/plugin/whoami"
 )
@@ -48,6 +49,7 @@ func All() []chain.Spec {
 		bufsize.Spec,
 		bind.Spec,
 		debug.Spec,
+		trace.Spec,
 		ready.Spec,
 		health.Spec,
 		pprof.Spec,
