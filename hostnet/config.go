@@ -58,9 +58,8 @@ type Config struct {
 	// each family of Addresses needs its own.
 	ProbePort4, ProbePort6 uint16
 
-	// Fallback are the cluster's DNS servers for queries to Alone while the lease does not hold; empty: none. A Service's
-	// address serves here only where it is found after routing, as IPVS does; kube-proxy's other modes would not look at a
-	// packet that was redirected once, so there it takes the addresses of the server pods.
+	// Fallback are the cluster's DNS servers for queries to Alone while the lease does not hold, a Service's address or
+	// those of its pods; empty: none.
 	Fallback []netip.Addr
 	// Alone are those of Addresses that no Service has, so that nobody else answers there; nil: the link-local ones.
 	Alone []netip.Addr

@@ -107,10 +107,11 @@ func TestDeployedAgents(t *testing.T) {
 			if !slices.Equal(c.ReadinessProbe.Exec.Command, []string{"/node-cache", "probe"}) {
 				t.Errorf("readiness probe %q", c.ReadinessProbe.Exec.Command)
 			}
-			for _, name := range []string{o.upstreamSvc, strings.TrimSuffix(o.fallbackName, ".kube-system.svc.cluster.local")} {
-				if name != "" && !strings.Contains(services, "Service/"+name+" ") {
-					t.Errorf("there is no Service %s among %s", name, services)
-				}
+			if !strings.Contains(services, "Service/"+o.upstreamSvc+" ") {
+				t.Errorf("there is no Service %s among %s", o.upstreamSvc, services)
+			}
+			if o.fallback != nil || o.fallbackName != "" { // the Service of the upstreams is it
+				t.Errorf("a fallback of its own: %v %s", o.fallback, o.fallbackName)
 			}
 			built := buildFilled(t, o, find(t, list, "ConfigMap").Data["Corefile"])
 			health := slices.IndexFunc(built.Config.Endpoints, func(e chain.Endpoint) bool { return e.Path == "/health" })
