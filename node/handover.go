@@ -14,9 +14,10 @@ import (
 	"github.com/godwit-dns/godwit/server"
 )
 
-// readyFor is how long a predecessor waits for this agent to answer, less some; ruleFor the same for its rules.
+// readyFor is how long this agent waits for its own first answer, which comes after the configuration was loaded: a
+// predecessor waits 15 seconds for both. rulesFor is the same for its rules.
 const (
-	readyFor = 10 * time.Second
+	readyFor = 8 * time.Second
 	rulesFor = 4 * time.Second
 )
 
