@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"net/netip"
 	"runtime"
 	"testing"
 )
@@ -43,6 +44,24 @@ func TestMemory(t *testing.T) {
 		t.Errorf("%d and %d KiB, at most %d expected", once>>10, again>>10, limit>>10)
 	}
 	runtime.KeepAlive(c)
+}
+
+// TestPodsAgain: a list that brings the pods that are held already leaves nothing behind to collect.
+func TestPodsAgain(t *testing.T) {
+	c := newTestCluster(packing{})
+	var o object
+	o.reset(kindPod)
+	o.namespace, o.name, o.podIP, o.phase = []byte("shop"), []byte("web-7d4b9c"), []byte("10.1.2.3"), []byte("Running")
+	c.store.upsert(&o)
+	if n := testing.AllocsPerRun(100, func() { c.store.upsert(&o) }); n > 0 {
+		t.Errorf("%.0f allocations", n)
+	}
+	o.podIP = []byte("10.1.2.4")
+	c.store.upsert(&o)
+	pods := c.ByPodIP(netip.MustParseAddr("10.1.2.4"))
+	if p := pods.Next(); p == nil || p.Name != "web-7d4b9c" || p.Namespace != "shop" {
+		t.Errorf("after another address: %+v", p)
+	}
 }
 
 func liveHeap() int64 {
