@@ -12,9 +12,10 @@ import (
 type series struct {
 	name string
 	traffic
-	limit  float64 // what Godwit may cost at most, in echoes; 0 for no limit
-	octets int     // of an answer, where they are so many that their copies count: the echo's are as long
-	unlike bool    // answers are not compared: they differ by design (an empty zone's, a transfer's)
+	limit  float64       // what Godwit may cost at most, in echoes; 0 for no limit
+	octets int           // of an answer, where they are so many that their copies count: the echo's are as long
+	settle time.Duration // of the same load before each run
+	unlike bool          // answers are not compared: they differ by design (an empty zone's, a transfer's)
 }
 
 // group is the servers of a work, started, answering alike and warm.
@@ -100,6 +101,11 @@ func (g *group) measure(ctx context.Context, out *Result, all []series, loads []
 				for _, s := range order {
 					if s.tally != nil {
 						s.tally.answer.Store(uint64(se.octets))
+					}
+					if se.settle > 0 {
+						if _, err := se.dnsperf(ctx, s, l, se.settle); err != nil {
+							return fmt.Errorf("%s at %s: %s: %w", se.name, l, s.name, err)
+						}
 					}
 					sample, err := se.sample(ctx, s, l, length)
 					if err != nil {

@@ -38,7 +38,9 @@ func works() []work {
 		{"loops", "Two loops against one", workLoops},
 		{"idle", "Idle", workIdle},
 		{"latency", "Latency at half of capacity", workLatency},
-		{"memory", "Memory and time to ready: 10,000 Services, 150,000 endpoints", workMemory},
+		{"memory-stream", "Memory and time to ready: 10,000 Services, 150,000 endpoints, streaming lists", workMemory(true, false)},
+		{"memory-list", "Memory and time to ready: the same by LIST", workMemory(false, false)},
+		{"memory-pods", "Memory and time to ready: the same with 150,000 pods, `pods verified`, streaming lists", workMemory(true, true)},
 		{"restart", "After a restart of the API server", workRestart},
 		{"publish", "From a change on the watch to its answer", workPublish},
 		{"startup", "Start and size", workStartup},
@@ -104,6 +106,9 @@ func (r *rig) one(ctx context.Context, w work) error {
 		Seconds: r.opt.seconds.Seconds(), Rounds: r.opt.rounds}
 	err := w.run(ctx, r, out)
 	r.stopAll()
+	for _, f := range out.Figures {
+		r.say("%s: %s %s %s%s", f.Server, f.Name, short(f.Value), f.Unit, f.verdict())
+	}
 	if err != nil {
 		return err
 	}
@@ -132,7 +137,15 @@ func (o options) measures(name string) bool {
 	return o.servers == nil || name == "godwit" || name == "echo" || o.servers[name]
 }
 
-func (o options) wants(name string) bool { return len(o.only) == 0 || o.only[name] }
+// wants reports whether a work is to run. Those of one subject are meant together by what their names begin with.
+func (o options) wants(name string) bool {
+	return len(o.only) == 0 || o.only[name] || o.only[subjectOf(name)]
+}
+
+func subjectOf(name string) string {
+	subject, _, _ := strings.Cut(name, "-")
+	return subject
+}
 
 func parseOptions(args []string) (options, error) {
 	var o options
@@ -165,7 +178,7 @@ func parseOptions(args []string) (options, error) {
 func (o *options) fill(only string, seconds float64, rates string) error {
 	known := map[string]bool{}
 	for _, w := range works() {
-		known[w.name] = true
+		known[w.name], known[subjectOf(w.name)] = true, true
 	}
 	for _, name := range strings.FieldsFunc(only, func(c rune) bool { return c == ',' }) {
 		if !known[name] {

@@ -204,17 +204,20 @@ func family(pid int) ([]int, error) {
 }
 
 // resident gives the memory that a process and its descendants hold now, and the most that each ever held, in MiB.
-func resident(pid int) (now, peak float64) {
+func resident(pid int) (now, peak float64, err error) {
 	pids, err := family(pid)
 	if err != nil {
-		return 0, 0
+		return 0, 0, err
 	}
 	for _, p := range pids {
 		dir := "/proc/" + strconv.Itoa(p)
 		now += float64(statusNumber(dir, "VmRSS:")) / 1024
 		peak += float64(statusNumber(dir, "VmHWM:")) / 1024
 	}
-	return now, peak
+	if now == 0 || peak == 0 {
+		return 0, 0, fmt.Errorf("process %d has ended or does not say what it holds", pid)
+	}
+	return now, peak, nil
 }
 
 // resetPeak makes the kernel forget the highest resident size so far.

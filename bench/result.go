@@ -67,6 +67,17 @@ func (out *Result) figure(server, name string, value float64, unit string, limit
 	out.Figures = append(out.Figures, Figure{name, server, value, unit, limit, note})
 }
 
+// verdict says whether the value is within its limit; empty when it has none.
+func (f Figure) verdict() string {
+	switch {
+	case f.Limit == 0:
+		return ""
+	case f.Value > f.Limit:
+		return fmt.Sprintf(", MISSED %s", short(f.Limit))
+	}
+	return fmt.Sprintf(", within %s", short(f.Limit))
+}
+
 func (out *Result) note(format string, args ...any) {
 	out.Notes = append(out.Notes, fmt.Sprintf(format, args...))
 }

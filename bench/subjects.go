@@ -189,9 +189,6 @@ func (r *rig) cachePeers(sc scene, keep bool) []subject {
 		return fmt.Sprintf("port=%d\nlisten-address=127.0.0.1\nbind-interfaces\nno-resolv\nno-hosts\nserver=%s#%s\ncache-size=%d\n"+
 			"dns-forward-max=10000\nuser=root\npid-file=%s/pid\nlog-facility=-\n", port, host, up, size, dir)
 	}, func(conf, _ string) []string { return []string{"-k", "-C", conf} })
-	if _, err := program("kresd"); err != nil {
-		return all // it is optional: Debian has it apart
-	}
 	return r.peer(all, "knot-resolver", "kresd", func(dir string, port int) string {
 		text := fmt.Sprintf("net.listen('127.0.0.1', %d, {kind='dns'})\nmodules.unload('ta_update')\ntrust_anchors.remove('.')\n"+
 			"policy.add(policy.all(policy.STUB('%s@%s')))\ncache.open(64*MB, 'lmdb://%s')\n", port, host, up, dir)

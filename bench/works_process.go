@@ -33,6 +33,7 @@ func workLoops(ctx context.Context, r *rig, out *Result) error {
 	g.servers = append(g.servers, s)
 	all = all[:1]
 	all[0].limit = 0
+	all[0].settle = 2 * time.Second // loops that share a load try after a second whether one can bear it
 	if err := g.prepare(ctx, all); err != nil {
 		return err
 	}
@@ -237,9 +238,9 @@ func versionPeak(path string) (float64, error) {
 		_ = cmd.Wait() // killed
 	}()
 	time.Sleep(time.Second)
-	_, peak := resident(cmd.Process.Pid)
-	if peak == 0 {
-		return 0, fmt.Errorf("%s -version ended before it could be looked at", path)
+	_, peak, err := resident(cmd.Process.Pid)
+	if err != nil {
+		return 0, fmt.Errorf("%s -version: %w", path, err)
 	}
 	return peak, nil
 }

@@ -112,7 +112,9 @@ func (r *rig) playTo(ctx context.Context, out *Result, s *stub, srv *server, lis
 	if err != nil {
 		return err
 	}
-	out.published(name, before, after, limit, sent, length, "writing it in the stub")
+	if err := out.published(name, before, after, limit, sent, length, "writing it in the stub"); err != nil {
+		return err
+	}
 	out.figure("godwit", name+": CPU of the process", 100*end.minus(used).total.Seconds()/length.Seconds(), "% of a core", 0, "")
 	out.figure("godwit", name+": questions lost meanwhile", 100*(1-float64(a.p.answered)/float64(a.p.sent)), "%", 0, "")
 	return nil
@@ -174,13 +176,17 @@ type buckets struct {
 }
 
 // published writes the figures of some changes.
-func (out *Result) published(name string, before, after times, limit float64, sent int, length time.Duration, from string) {
+func (out *Result) published(name string, before, after times, limit float64, sent int, length time.Duration, from string) error {
 	own, all := after.own.minus(before.own), after.all.minus(before.all)
+	if own.count() == 0 || all.count() == 0 {
+		return fmt.Errorf("%s: %d changes were sent, %d and %d are in the process's histograms", name, sent, own.count(), all.count())
+	}
 	out.figure("godwit", name+", from reading a change: p50", 1000*own.quantile(0.5), "ms", 0, "")
 	out.figure("godwit", name+", from reading a change: p99", 1000*own.quantile(0.99), "ms", limit,
 		fmt.Sprintf("%d changes, %.0f a second, %d counted", sent, float64(sent)/length.Seconds(), own.count()))
 	out.figure("godwit", name+", from "+from+": p50", 1000*all.quantile(0.5), "ms", 0, "")
 	out.figure("godwit", name+", from "+from+": p99", 1000*all.quantile(0.99), "ms", 0, "")
+	return nil
 }
 
 // times are the process's own histograms of the time to publication.

@@ -131,7 +131,10 @@ func (r *rig) throughAPI(ctx context.Context, out *Result, p *kube.Plane) error 
 		if err != nil {
 			return err
 		}
-		out.published(fmt.Sprintf("Real API server, Services of %d endpoints", c.endpoints), before, after, c.limit, sent, length, "sending it to the API server")
+		name := fmt.Sprintf("Real API server, Services of %d endpoints", c.endpoints)
+		if err := out.published(name, before, after, c.limit, sent, length, "sending it to the API server"); err != nil {
+			return err
+		}
 		srv.child.stop()
 	}
 	return nil

@@ -12,7 +12,7 @@ packages="bind9-dnsutils knot-dnsutils dnsperf ca-certificates
 	iproute2 procps util-linux curl nftables iptables ipset conntrack"
 case "${1:-}" in
 '') ;;
-bench) packages="$packages unbound knot nsd dnsmasq dnsdist" ;;
+bench) packages="$packages unbound knot knot-resolver nsd dnsmasq dnsdist" ;;
 *)
 	echo "usage: deps.sh [bench]" >&2
 	exit 2
