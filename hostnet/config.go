@@ -68,6 +68,13 @@ type Config struct {
 	Lease    time.Duration // how long an answer to the probe counts; 0: 1.5 s. iptables counts whole seconds, rounded down
 	Conns    time.Duration // how long a silent TCP connection stays the agent's; 0: 60 s
 
+	// Check is the time between two looks at the rules, for changes that the kernel did not tell of; 0: a minute. Where
+	// there are tables of iptables-legacy, of whose changes it never tells, it is 10 s at most.
+	Check time.Duration
+	// Failed is told of each look after which something is not as it should be: of the interface, or of the rules. It is
+	// called by Run's goroutines. nil: nobody is.
+	Failed func(rules bool, err error)
+
 	ManageInterface bool // -setupinterface: make the interface, put the addresses there
 	ManageRules     bool // -setupiptables: in NFTables and IPTables mode
 
@@ -82,6 +89,7 @@ const (
 	defaultLifetime  = 15 * time.Second
 	defaultLease     = 1500 * time.Millisecond
 	defaultConns     = time.Minute
+	defaultCheck     = time.Minute
 	shortestLifetime = 3 * time.Second
 	shortestLease    = 100 * time.Millisecond
 )
@@ -92,6 +100,10 @@ func (c *Config) setDefaults() {
 	def(&c.Lifetime, defaultLifetime)
 	def(&c.Lease, defaultLease)
 	def(&c.Conns, defaultConns)
+	def(&c.Check, defaultCheck)
+	if c.Failed == nil {
+		c.Failed = func(bool, error) {}
+	}
 	def(&c.Log, slog.New(slog.DiscardHandler))
 	def(&c.Metrics, metrics.New(0))
 	c.Addresses, c.Fallback, c.Alone = slices.Clone(c.Addresses), slices.Clone(c.Fallback), slices.Clone(c.Alone)

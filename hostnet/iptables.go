@@ -208,6 +208,11 @@ func (h *Host) legacyInUse() bool {
 	if kube, err := h.nft.hasChain("KUBE-"); err == nil && kube {
 		return false
 	}
+	return h.legacyTables()
+}
+
+// legacyTables reports whether there are tables of iptables-legacy.
+func (h *Host) legacyTables() bool {
 	for _, f := range bothFamilies() {
 		if names, err := os.ReadFile(filepath.Join(h.proc, "net", f.table()+"_tables_names")); err == nil && len(names) > 0 {
 			return true

@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	// legacyLook is how often rules are looked at that changes are not told of: those of iptables-legacy.
+	// legacyLook is how often rules are looked at that changes are not told of, those of iptables-legacy, and rules that
+	// could not be put right the last time.
 	legacyLook = 10 * time.Second
 	// pauseShare bounds what looking at the rules costs on a node whose rules change all the time: after each look there is
 	// a pause of that many times what it took, and at least pauseLeast.
@@ -82,6 +83,7 @@ func (h *Host) linkKeeper(ctx context.Context, changed <-chan struct{}) {
 		h.count(repaired, "another program changed the agent's interface; keep NetworkManager, systemd-networkd and the like from managing it", "interface", h.cfg.Interface)
 		if err != nil {
 			h.cfg.Log.Error("the agent's interface can't be kept", "interface", h.cfg.Interface, "error", err)
+			h.cfg.Failed(false, err)
 			if !wait(ctx, pauseLeast) {
 				return
 			}
@@ -91,14 +93,14 @@ func (h *Host) linkKeeper(ctx context.Context, changed <-chan struct{}) {
 
 // ruleKeeper keeps the rules that no socket owns.
 func (h *Host) ruleKeeper(ctx context.Context, changed <-chan struct{}) {
-	tick := time.NewTicker(legacyLook)
-	defer tick.Stop()
+	next := time.NewTimer(h.nextLook(nil))
+	defer next.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
-		case <-tick.C:
+		case <-next.C:
 		}
 		start, by := time.Now(), ""
 		if name := h.changer.Load(); name != nil {
@@ -117,11 +119,21 @@ func (h *Host) ruleKeeper(ctx context.Context, changed <-chan struct{}) {
 		h.count(repaired, "another program changed the agent's rules", "last change by", by)
 		if err != nil {
 			h.cfg.Log.Error("the agent's rules can't be kept", "error", err)
+			h.cfg.Failed(true, err)
 		}
+		next.Reset(h.nextLook(err))
 		if !wait(ctx, max(pauseLeast, pauseShare*time.Since(start))) {
 			return
 		}
 	}
+}
+
+// nextLook is how long after a look that ended with err the rules are looked at without notice.
+func (h *Host) nextLook(err error) time.Duration {
+	if err != nil || h.legacyTables() {
+		return min(h.cfg.Check, legacyLook)
+	}
+	return h.cfg.Check
 }
 
 func (h *Host) count(repaired []string, what string, args ...any) {

@@ -396,6 +396,18 @@ func newAgent(o *options, id string, p Program, env *chain.Env, before *predeces
 	return a, nil
 }
 
+// checkFailed counts what a look at the host's state could not put right, as node-cache does.
+func (a *agent) checkFailed(rules bool, err error) {
+	switch {
+	case !rules:
+		a.counters.setupError(errorInterfaceCheck)
+	case kindOf(err) == errorRulesLock:
+		a.counters.setupError(errorRulesLock)
+	default:
+		a.counters.setupError(errorRules)
+	}
+}
+
 // kindOf sorts an error of setting up by node-cache's names.
 func kindOf(err error) string {
 	switch text := err.Error(); {

@@ -251,6 +251,20 @@ func TestSetUpIsTriedAgain(t *testing.T) {
 	s.Left()
 }
 
+// TestFailedChecksAreCounted by node-cache's names.
+func TestFailedChecksAreCounted(t *testing.T) {
+	s := newStage(t, "0000000a", "", nil, nil)
+	defer s.Left()
+	s.checkFailed(false, errors.New("interface nodelocaldns is of type vlan"))
+	s.checkFailed(true, errors.New("no such table"))
+	s.checkFailed(true, errors.New("another app is currently holding the xtables lock"))
+	for _, kind := range []string{"interface_check", "iptables", "iptables_lock"} {
+		if v := value(s.reg, "coredns_nodecache_setup_errors_total", "errortype="+kind); v != 1 {
+			t.Errorf("%s: counted %v", kind, v)
+		}
+	}
+}
+
 func TestLeavingWhileItIsNotSetUp(t *testing.T) {
 	s := newStage(t, "0000000a", "", nil, nil)
 	s.host.fail["adopt"] = slices.Repeat([]error{errors.New("link: no")}, 100)

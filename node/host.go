@@ -23,7 +23,7 @@ var _ network = (*hostnet.Host)(nil)
 func openHost(o *options, a *agent, env *chain.Env) (network, error) {
 	cfg := hostnet.Config{Interface: o.interfaceName, ID: a.id, Mode: hostnet.Addresses, Addresses: o.localIPs, Port: o.port,
 		HealthPort: o.healthPort, Alone: o.alone, ManageInterface: o.setupInterface, ManageRules: o.setupRules,
-		Log: env.Log, Metrics: env.Metrics}
+		Check: o.syncInterval, Failed: a.checkFailed, Log: env.Log, Metrics: env.Metrics}
 	cfg.ProbePort4, cfg.ProbePort6 = a.probe.ports()
 	switch {
 	case o.setupRules && o.rules == rulesIPTables:
