@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -76,6 +77,7 @@ type process struct {
 	level     *slog.LevelVar
 	printer   *printer
 	host      Host
+	steady    steady
 	serves    atomic.Pointer[instance] // current, for other goroutines
 	self      *server.Self
 }
@@ -94,14 +96,12 @@ func Main(opt Options) int {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGHUP)
 	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		p.server.Run(ctx)
-		close(ended)
-	}()
+	var running sync.WaitGroup
+	running.Go(func() { p.server.Run(ctx) })
+	running.Go(func() { new(trimmer).run(ctx) })
 	code := p.main(signals)
 	stop()
-	<-ended
+	running.Wait()
 	p.endpoints.closeAll()
 	p.host.Left()
 	return code
@@ -333,6 +333,10 @@ func (p *process) serving(i *instance) {
 // reload loads the Corefile again if it has changed, or in any case when forced, and puts it in the place of the one that
 // serves. Whatever goes wrong, that one goes on.
 func (p *process) reload(force bool) {
+	if !p.steady.begin(force) {
+		return
+	}
+	defer p.steady.end()
 	in, err := p.read()
 	if err != nil {
 		p.reloadFailed(err, force)
