@@ -63,6 +63,7 @@ type fakeSide struct {
 	mu      sync.Mutex
 	stopped int
 	resumed int
+	wentOn  int
 	asked   int
 }
 
@@ -84,10 +85,18 @@ func (s *fakeSide) Listeners() ([]Listener, error) {
 
 func (s *fakeSide) StopReading() { s.mu.Lock(); s.stopped++; s.mu.Unlock() }
 func (s *fakeSide) ReadOn()      { s.mu.Lock(); s.resumed++; s.mu.Unlock() }
+func (s *fakeSide) GoOn()        { s.mu.Lock(); s.wentOn++; s.mu.Unlock() }
 
 func (s *fakeSide) SaveCache(_ context.Context, w io.Writer) error {
 	_, s.saved = w.Write(s.cache)
 	return s.saved
+}
+
+// held says how often the listeners had to stay, and how often they might change again.
+func (s *fakeSide) held() (asked, wentOn int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked, s.wentOn
 }
 
 func (s *fakeSide) counts() (asked, stopped, resumed int) {
@@ -224,6 +233,9 @@ func (r *rig) untouched() {
 	eventually(r.t, func() error {
 		if _, stopped, resumed := r.side.counts(); stopped != resumed {
 			return fmt.Errorf("stopped reading %d times, went on %d times", stopped, resumed)
+		}
+		if asked, wentOn := r.side.held(); asked != wentOn {
+			return fmt.Errorf("listeners asked for %d times, let go %d times", asked, wentOn)
 		}
 		if text, _ := r.side.Alias(); text != r.old.Alias() {
 			return fmt.Errorf("the alias is %q, not %q", text, r.old.Alias())

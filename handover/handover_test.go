@@ -48,6 +48,9 @@ func TestHandover(t *testing.T) {
 		t.Error("the old agent does not know that it was succeeded")
 	}
 	r.result <- true
+	if asked, wentOn := r.side.held(); asked != 1 || wentOn != 0 {
+		t.Errorf("listeners asked for %d times, let go %d times", asked, wentOn)
+	}
 	if _, stopped, resumed := r.side.counts(); stopped != 1 || resumed != 0 {
 		t.Errorf("stopped reading %d times, went on %d times", stopped, resumed)
 	}

@@ -17,13 +17,16 @@ import (
 // Serve has returned.
 type Side interface {
 	Alias
-	// Listeners gives duplicates of all listening descriptors: DNS, health, ready, metrics. Serve closes them.
+	// Listeners gives duplicates of all listening descriptors: DNS, health, ready, metrics. Serve closes them. They stay
+	// all there are until GoOn.
 	Listeners() ([]Listener, error)
 	// StopReading is called when the successor answers on the sockets: nothing new is taken from them when it returns, what
 	// is in flight goes on.
 	StopReading()
 	// ReadOn undoes StopReading: the successor was lost before it took over.
 	ReadOn()
+	// GoOn is called after Listeners when the successor was lost before it took over: they may change again.
+	GoOn()
 	// SaveCache writes the cache, newest entries first, until w fails or ctx ends. Nothing is lost but time when it is cut.
 	SaveCache(ctx context.Context, w io.Writer) error
 }
@@ -245,6 +248,7 @@ func (o *Old) pass(c *conn, side Side, log *slog.Logger) (err error) {
 		if stopped {
 			side.ReadOn()
 		}
+		side.GoOn()
 		o.restore(side)
 	}()
 	if err = o.sendListeners(c, side); err != nil {

@@ -107,6 +107,8 @@ func (s *socketsStub) note(what string) {
 
 func (s *socketsStub) Pause()               { s.note("pause") }
 func (s *socketsStub) Continue()            { s.note("continue") }
+func (s *socketsStub) Hold()                { s.note("hold") }
+func (s *socketsStub) Release()             { s.note("release") }
 func (s *socketsStub) Quiet() time.Duration { return time.Minute }
 func (s *socketsStub) Kept() []chain.Kept   { return []chain.Kept{s.cache.kept()} }
 
@@ -319,7 +321,7 @@ func TestOneAgentTakesOverFromAnother(t *testing.T) {
 		t.Errorf("the cache came as %q", got)
 	}
 	old.process.mu.Lock()
-	if got := old.process.did; !slices.Equal(got, []string{"pause"}) {
+	if got := old.process.did; !slices.Equal(got, []string{"hold", "pause"}) {
 		t.Errorf("the old process was told %q", got)
 	}
 	old.process.mu.Unlock()
@@ -371,7 +373,7 @@ func TestSuccessorThatFails(t *testing.T) {
 	within(t, 5*time.Second, "the old agent reads on", func() bool {
 		old.process.mu.Lock()
 		defer old.process.mu.Unlock()
-		return slices.Equal(old.process.did, []string{"pause", "continue"})
+		return slices.Equal(old.process.did, []string{"hold", "pause", "continue", "release"})
 	})
 	within(t, 5*time.Second, "it can be found again", func() bool {
 		text, _ := old.host.Alias()

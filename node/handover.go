@@ -77,6 +77,7 @@ func (s oldSide) SetAlias(text string) error { return s.a.net.SetAlias(text) }
 
 // Listeners gives duplicates of all of the process's listening sockets.
 func (s oldSide) Listeners() ([]handover.Listener, error) {
+	s.a.sockets.Hold() // the successor makes its own of what the Corefile says now
 	all, err := s.a.sockets.Export()
 	if err == nil && s.a.web != nil {
 		var own server.Inherited
@@ -102,6 +103,12 @@ func (s oldSide) Listeners() ([]handover.Listener, error) {
 
 // StopReading leaves all new queries to the successor.
 func (s oldSide) StopReading() { s.a.sockets.Pause() }
+
+// GoOn has the Corefile looked at again.
+func (s oldSide) GoOn() {
+	s.a.sockets.Release()
+	s.a.source.tell()
+}
 
 // ReadOn takes them again.
 func (s oldSide) ReadOn() { s.a.sockets.Continue() }

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/godwit-dns/godwit/chain"
@@ -33,6 +34,10 @@ type Sockets interface {
 	Continue()
 	// Quiet is the time since the last packet.
 	Quiet() time.Duration
+	// Hold keeps the configuration from being reloaded, when a reload that is under way has ended: what Export gives is all
+	// that a successor gets. Release has it reloaded again, at once where a signal or an endpoint asked for it meanwhile.
+	Hold()
+	Release()
 	// Kept are the parts of the serving configuration that a successor may have: caches.
 	Kept() []chain.Kept
 }
@@ -54,6 +59,49 @@ func (s sockets) Export() ([]server.Inherited, error) {
 func (s sockets) Pause()               { s.p.server.Pause() }
 func (s sockets) Continue()            { s.p.server.Continue() }
 func (s sockets) Quiet() time.Duration { return s.p.server.Quiet() }
+
+// Hold waits for a reload under way.
+func (s sockets) Hold() {
+	s.p.steady.mu.Lock()
+	defer s.p.steady.mu.Unlock()
+	s.p.steady.held = true
+}
+
+// Release makes up for what was asked for meanwhile.
+func (s sockets) Release() {
+	s.p.steady.mu.Lock()
+	defer s.p.steady.mu.Unlock()
+	asked := s.p.steady.asked
+	s.p.steady.held, s.p.steady.asked = false, false
+	if !asked {
+		return
+	}
+	select {
+	case s.p.reloads <- struct{}{}:
+	default: // one is asked for already
+	}
+}
+
+// steady keeps reloads and handovers apart.
+type steady struct {
+	mu    sync.Mutex // of a reload, from its beginning to its end
+	held  bool       // by a handover; guarded by mu
+	asked bool       // a reload in any case has been put off; guarded by mu
+}
+
+// begin reports whether there may be a reload now, after which end must be called. What finds the Corefile changed does
+// so again; what asks for a reload in any case is remembered.
+func (s *steady) begin(force bool) bool {
+	s.mu.Lock()
+	if !s.held {
+		return true
+	}
+	s.asked = s.asked || force
+	s.mu.Unlock()
+	return false
+}
+
+func (s *steady) end() { s.mu.Unlock() }
 
 func (s sockets) Kept() []chain.Kept {
 	if i := s.p.serves.Load(); i != nil {

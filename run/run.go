@@ -77,6 +77,7 @@ type process struct {
 	level     *slog.LevelVar
 	printer   *printer
 	host      Host
+	steady    steady
 	serves    atomic.Pointer[instance] // current, for other goroutines
 	self      *server.Self
 }
@@ -332,6 +333,10 @@ func (p *process) serving(i *instance) {
 // reload loads the Corefile again if it has changed, or in any case when forced, and puts it in the place of the one that
 // serves. Whatever goes wrong, that one goes on.
 func (p *process) reload(force bool) {
+	if !p.steady.begin(force) {
+		return
+	}
+	defer p.steady.end()
 	in, err := p.read()
 	if err != nil {
 		p.reloadFailed(err, force)
