@@ -66,8 +66,9 @@ type Loop struct {
 	flush []Flusher
 	quiet time.Duration // when the last work was done
 
-	resting bool         // since the clock was last read
-	mark    atomic.Int64 // while resting the time worked so far, else that less the time now, which is negative
+	measured bool
+	resting  bool         // since the clock was last read
+	mark     atomic.Int64 // while resting the time worked so far, else that less the time now, which is negative
 
 	mu     sync.Mutex
 	posted []Task // guarded by mu
@@ -78,7 +79,7 @@ type Loop struct {
 
 // New makes a loop. Index names its shard of everything that is kept per loop, from 0.
 func New(index int, clock Clock) (*Loop, error) {
-	l := &Loop{index: index, clock: clock, now: clock(), resting: true}
+	l := &Loop{index: index, clock: clock, now: clock()}
 	l.wheel.init(l.now)
 	if err := l.poll.open(); err != nil {
 		return nil, err
@@ -110,15 +111,22 @@ func (l *Loop) Tick() time.Duration {
 	return l.now
 }
 
+// Measure has the loop note when it waits, for Worked. It costs a look at the clock before each wait. It is called before
+// Run.
+func (l *Loop) Measure() {
+	l.measured = true
+	l.mark.Store(-int64(l.now))
+}
+
 // rest notes that from now on the loop waits.
 func (l *Loop) rest() {
-	if !l.resting {
+	if l.measured && !l.resting {
 		l.resting = true
 		l.mark.Add(int64(l.clock()))
 	}
 }
 
-// Worked gives how long the loop has not been waiting since it was made, until now by its clock. Any goroutine may ask.
+// Worked gives how long the loop has not been waiting since Measure, until now by its clock. Any goroutine may ask.
 func (l *Loop) Worked(now time.Duration) time.Duration {
 	mark := time.Duration(l.mark.Load())
 	if mark < 0 {

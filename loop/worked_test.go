@@ -9,9 +9,11 @@ import (
 func TestWorked(t *testing.T) {
 	l, now := virtual(t)
 	*now = time.Second
+	l.Turn(false)
 	if w := l.Worked(*now); w != 0 {
-		t.Errorf("a loop that has not begun has worked %v", w)
+		t.Errorf("a loop that is not measured has worked %v", w)
 	}
+	l.Measure()
 	l.Post(TaskFunc(func(l *Loop) {
 		l.Tick()
 		*now += 3 * time.Second

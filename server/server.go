@@ -78,6 +78,9 @@ func New(opt Options) (*Server, error) {
 		if err != nil {
 			return nil, fmt.Errorf("event loop: %w", err)
 		}
+		if opt.Loops > 1 { // spill.go
+			l.Measure()
+		}
 		w := &worker{Worker: chain.NewWorker(l, seed()), s: s, receiver: newReceiver(), scratch: make([]byte, 0, wire.MaxMessage), conns: map[*tcpConn]bool{}}
 		w.fitter.Echo = func(code uint16) bool { return w.echoed[code] }
 		w.OnPanic = s.panicked

@@ -27,8 +27,8 @@ const (
 	spillPause   = 100 * time.Millisecond // between two requests to choose by the client
 	spillRenew   = 10 * time.Second       // between two requests to be alone: a predecessor may have asked otherwise
 	spillTurns   = 4                      // turns that don't empty a large socket until the others join
-	joinAbove    = 90                     // percent of one loop's time, worked by all
-	aloneBelow   = 80
+	joinAbove    = 95                     // percent of one loop's time, worked by all
+	aloneBelow   = 90                     // while together, which costs more than the same work on one
 )
 
 // spill is the choice for one address. Its sockets share it, on all loops.

@@ -59,27 +59,27 @@ func TestSpillJoinsAndParts(t *testing.T) {
 	c := newChoice()
 	c.spill.begin(3, 0)
 	c.is(t, "at first", true, 1)
-	c.work(9*time.Second, 85)
+	c.work(9*time.Second, 92)
 	c.is(t, "with a load between the bounds", true, 1)
 	for range spillTurns - 1 {
 		c.socket.full(3, c.now)
 	}
-	c.work(time.Millisecond, 85)
+	c.work(time.Millisecond, 92)
 	for range spillTurns - 1 {
 		c.socket.full(3, c.now)
 	}
 	c.is(t, "after two short stalls", true, 1)
-	c.work(2*time.Second, 85)
+	c.work(2*time.Second, 92)
 	c.is(t, "after ten seconds", true, 2) // renewed
 	c.flood()
 	c.is(t, "with a flood", false, 3)
 	c.flood()
 	c.is(t, "with more of it", false, 3)
-	c.work(5*time.Second, 85)
+	c.work(5*time.Second, 92)
 	c.is(t, "together with as much as before", false, 3)
-	c.work(2*time.Second, 79)
+	c.work(2*time.Second, 89)
 	c.is(t, "with less", true, 4)
-	c.work(2*time.Second, 95)
+	c.work(2*time.Second, 97)
 	c.is(t, "with too much for one", false, 5)
 	c.work(time.Second, 170)
 	c.flood()
