@@ -190,12 +190,12 @@ func (r *rig) cachePeers(sc scene, keep bool) []subject {
 			"dns-forward-max=10000\nuser=root\npid-file=%s/pid\nlog-facility=-\n", port, host, up, size, dir)
 	}, func(conf, _ string) []string { return []string{"-k", "-C", conf} })
 	return r.peer(all, "knot-resolver", "kresd", func(dir string, port int) string {
-		text := fmt.Sprintf("net.listen('127.0.0.1', %d, {kind='dns'})\nmodules.unload('ta_update')\ntrust_anchors.remove('.')\n"+
-			"policy.add(policy.all(policy.STUB('%s@%s')))\ncache.open(64*MB, 'lmdb://%s')\n", port, host, up, dir)
+		ask := fmt.Sprintf("policy.add(policy.all(policy.STUB('%s@%s')))\n", host, up)
 		if !keep {
-			text += "cache.max_ttl(1)\n"
+			ask = "policy.add(policy.all(policy.FLAGS('NO_CACHE')))\n" + ask // and goes on to the next rule
 		}
-		return text
+		return fmt.Sprintf("net.listen('127.0.0.1', %d, {kind='dns'})\nmodules.unload('ta_update')\ntrust_anchors.remove('.')\n"+
+			"%scache.open(64*MB, 'lmdb://%s')\n", port, ask, dir)
 	}, func(conf, dir string) []string { return []string{"-n", "-c", conf, dir} })
 }
 
