@@ -31,7 +31,8 @@ type repeats struct {
 	full  uint         // packets that found their set full
 	made  chain.Repeat // scratch
 
-	refused *memo // the last refusal
+	refused *memo    // the last refusal
+	alike   *effects // those of the memo made last
 }
 
 // repeatSet is a cache line: packets by the hash of all but their ID.
@@ -41,24 +42,38 @@ type repeatSet struct {
 }
 
 const (
-	repeatSets = 1024
+	repeatSets = 4096
 	maxRepeat  = 512 // octets of a packet with its answer
 	maxCells   = 8
 	maxGuards  = 2
 	refusedFor = time.Second // until a packet whose answer can't be given again is tried once more
 )
 
-// memo is one kept answer.
+// memo is one kept answer. It is a cache line: of thousands of them none is warm when its packet comes.
 type memo struct {
-	packet, answer []byte // in one block
-	until          time.Duration
-	version        [maxGuards]*atomic.Uint64
-	at             [maxGuards]uint64 // the versions when the guards were asked last
-	cells          [maxCells]*atomic.Uint64
-	ender          chain.Ender
-	guards         []chain.Guard
-	ttls           []uint16 // where the answer's times to live are
+	block []byte // the packet and the answer
+	asked int    // octets of the packet; 0 for a memo without one
+	until time.Duration
+	at    uint64 // the sum of the guards' versions, which only grow, when they were asked last
+	*effects
+	rest *renewal
 }
+
+// effects are what many memos have in common.
+type effects struct {
+	version [maxGuards]*atomic.Uint64
+	cells   [maxCells]*atomic.Uint64
+	ender   chain.Ender
+}
+
+// renewal is what asking the guards takes.
+type renewal struct {
+	guards []chain.Guard
+	ttls   []uint16 // where the answer's times to live are
+}
+
+func (k *memo) packet() []byte { return k.block[:k.asked] }
+func (k *memo) answer() []byte { return k.block[k.asked:] }
 
 // begin drops all when the table is another one.
 func (m *repeats) begin(t *Table) {
@@ -83,9 +98,9 @@ func (m *repeats) find(packet []byte, now time.Duration) (found **memo, hash uin
 			switch k := set.memo[i]; {
 			case k == nil:
 				return nil, hash, true
-			case k.packet == nil:
+			case k.asked == 0:
 				return nil, hash, now >= k.until
-			case bytes.Equal(k.packet[2:], packet[2:]):
+			case bytes.Equal(k.packet()[2:], packet[2:]):
 				return &set.memo[i], hash, false
 			}
 			return nil, hash, true
@@ -142,16 +157,25 @@ func (m *repeats) memoOf(q *chain.Query, packet, answer []byte) *memo {
 		return nil
 	}
 	block := append(append(make([]byte, 0, len(packet)+len(answer)), packet...), answer...)
-	k := &memo{packet: block[:len(packet)], answer: block[len(packet):], ender: r.Ender, guards: append([]chain.Guard(nil), r.Guards...)}
-	for i, g := range r.Guards {
-		k.version[i] = g.Version
-	}
-	copy(k.cells[:], r.Cells)
+	k := &memo{block: block, asked: len(packet), effects: m.effectsOf(r), rest: &renewal{guards: append([]chain.Guard(nil), r.Guards...)}}
 	var ok bool
-	if k.ttls, ok = ttlsOf(k.answer); !ok || !k.renew(q.Now()) {
+	if k.rest.ttls, ok = ttlsOf(k.answer()); !ok || !k.renew(q.Now()) {
 		return nil
 	}
 	return k
+}
+
+// effectsOf gives the effects of r: the last memo's own where they are the same.
+func (m *repeats) effectsOf(r *chain.Repeat) *effects {
+	e := effects{ender: r.Ender}
+	for i, g := range r.Guards {
+		e.version[i] = g.Version
+	}
+	copy(e.cells[:], r.Cells)
+	if m.alike == nil || *m.alike != e {
+		m.alike = &e
+	}
+	return m.alike
 }
 
 // refusal is a memo without a packet: to ask all handlers at each walk would cost more than the walk. Many share one.
@@ -167,20 +191,28 @@ func (k *memo) stands(now time.Duration) bool {
 	if now >= k.until {
 		return k.renew(now)
 	}
-	for i, v := range k.version {
-		if v != nil && v.Load() != k.at[i] {
-			return k.renew(now)
-		}
+	if k.moved() != k.at {
+		return k.renew(now)
 	}
 	return true
 }
 
+// moved is the sum of the guards' versions.
+func (e *effects) moved() (sum uint64) {
+	for _, v := range e.version {
+		if v == nil {
+			break
+		}
+		sum += v.Load()
+	}
+	return sum
+}
+
 // renew asks the guards.
 func (k *memo) renew(now time.Duration) bool {
-	k.until = math.MaxInt64
-	for i := range k.guards {
-		g := &k.guards[i]
-		k.at[i] = g.Version.Load() // first: what changes while the guard looks is found next time
+	k.until, k.at = math.MaxInt64, k.moved() // first: what changes while a guard looks is found next time
+	for i := range k.rest.guards {
+		g := &k.rest.guards[i]
 		ttl, until, ok := g.Check(now)
 		if !ok {
 			return false
@@ -189,23 +221,23 @@ func (k *memo) renew(now time.Duration) bool {
 		if ttl < 0 {
 			continue
 		}
-		for _, at := range k.ttls {
-			binary.BigEndian.PutUint32(k.answer[at:], uint32(ttl))
+		for _, at := range k.rest.ttls {
+			binary.BigEndian.PutUint32(k.answer()[at:], uint32(ttl))
 		}
 	}
 	return true
 }
 
 // count does what a walk would do besides the answer.
-func (k *memo) count(w *worker) {
-	for _, c := range k.cells {
+func (e *effects) count(w *worker) {
+	for _, c := range e.cells {
 		if c == nil {
 			break
 		}
 		metrics.AddAlone(c, 1)
 	}
-	if k.ender != nil {
-		w.AtBatchEnd(k.ender)
+	if e.ender != nil {
+		w.AtBatchEnd(e.ender)
 	}
 }
 
@@ -238,7 +270,8 @@ func (s *udpSocket) repeat(r *receiver, i int, packet []byte) bool {
 		return false
 	}
 	k.count(s.w)
-	b := append(s.out.space(s.fd, len(k.answer)), k.answer...)
+	answer := k.answer()
+	b := append(s.out.space(s.fd, len(answer)), answer...)
 	b[0], b[1] = packet[0], packet[1]
 	s.out.reply(r, i, b, s.wild)
 	s.w.repeated.Inc(s.w.Loop.Index())
@@ -255,7 +288,8 @@ func (c *tcpConn) repeat(packet []byte) bool {
 	k.count(c.w)
 	c.room()
 	at := len(c.out)
-	c.out = append(append(c.out, byte(len(k.answer)>>8), byte(len(k.answer))), k.answer...)
+	answer := k.answer()
+	c.out = append(append(c.out, byte(len(answer)>>8), byte(len(answer))), answer...)
 	c.out[at+2], c.out[at+3] = packet[0], packet[1]
 	c.w.repeatedTCP.Inc(c.w.Loop.Index())
 	return true
