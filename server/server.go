@@ -13,6 +13,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,7 +66,8 @@ type worker struct {
 	repeated          *metrics.Counter // answers given without a walk
 	repeatedTCP       *metrics.Counter
 	conns             map[*tcpConn]bool
-	spareIn, spareOut []byte // buffers between two connections' use
+	connsOf           map[netip.Addr]int // by client
+	spareIn, spareOut []byte             // buffers between two connections' use
 }
 
 // New makes the loops; nothing runs and nothing is bound yet.
@@ -81,7 +83,7 @@ func New(opt Options) (*Server, error) {
 		if opt.Loops > 1 { // spill.go
 			l.Measure()
 		}
-		w := &worker{Worker: chain.NewWorker(l, seed()), s: s, receiver: newReceiver(), scratch: make([]byte, 0, wire.MaxMessage), conns: map[*tcpConn]bool{}}
+		w := &worker{Worker: chain.NewWorker(l, seed()), s: s, receiver: newReceiver(), scratch: make([]byte, 0, wire.MaxMessage), conns: map[*tcpConn]bool{}, connsOf: map[netip.Addr]int{}}
 		w.fitter.Echo = func(code uint16) bool { return w.echoed[code] }
 		w.OnPanic = s.panicked
 		w.receives = opt.Metrics.Counter("godwit_udp_receives_total", "Calls that received UDP datagrams.")

@@ -21,6 +21,7 @@ const (
 	inFlightLimit  = 128
 	unwrittenLimit = 64 << 10
 	connsPerLoop   = 20000
+	connsPerClient = connsPerLoop / 10 // of those: one client must not keep the others out
 )
 
 // Timeouts where the Corefile names none: the first query, any later one, and a write that does not end.
@@ -61,7 +62,7 @@ func (t *tcpListener) Ready(*loop.Loop, bool, bool) bool {
 		if errno != 0 {
 			return false
 		}
-		if len(t.w.conns) >= connsPerLoop {
+		if len(t.w.conns) >= connsPerLoop || t.w.connsOf[client.Addr()] >= connsPerClient {
 			unix.Close(fd)
 			continue
 		}
@@ -82,6 +83,7 @@ func (t *tcpListener) accept(fd int, client netip.AddrPort) {
 		return
 	}
 	t.w.conns[c] = true
+	t.w.connsOf[client.Addr()]++
 	c.since = t.w.Loop.Now()
 	t.w.Loop.After(&c.timer, c.timeout(), c)
 }
@@ -397,6 +399,9 @@ func (c *tcpConn) close() {
 	}
 	c.closed = true
 	delete(c.w.conns, c)
+	if c.w.connsOf[c.client.Addr()]--; c.w.connsOf[c.client.Addr()] == 0 {
+		delete(c.w.connsOf, c.client.Addr())
+	}
 	c.w.Loop.Stop(&c.timer)
 	c.w.Loop.Remove(c.fd)
 	unix.Close(c.fd)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -322,4 +323,37 @@ func TestTCPStream(t *testing.T) {
 	read(t, c)
 	read(t, c)
 	ended(t, c) // a client must not take half a zone for a whole one
+}
+
+// TestTCPConnectionsOfOneClient has a client near its limit: one more connection is served, the next is closed, and others'
+// are served as before.
+func TestTCPConnectionsOfOneClient(t *testing.T) {
+	r := startRig(t, freePort(t), Options{Loops: 1}, "127.0.0.1")
+	w, here := r.s.workers[0], netip.MustParseAddr("127.0.0.1")
+	open := func() (n, clients int) {
+		_ = w.RunOn(t.Context(), func(*chain.Worker) { n, clients = w.connsOf[here], len(w.connsOf) })
+		return n, clients
+	}
+	_ = w.RunOn(t.Context(), func(*chain.Worker) { w.connsOf[here] = connsPerClient - 1 })
+	served := func(c net.Conn) {
+		t.Helper()
+		write(t, c, frame(query("a.example", 1, 0)))
+		read(t, c)
+	}
+	last := r.dial("tcp", "127.0.0.1")
+	served(last)
+	ended(t, r.dial("tcp", "127.0.0.1"))
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	other, err := d.Dial("tcp", last.RemoteAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	_ = other.SetDeadline(time.Now().Add(5 * time.Second))
+	served(other)
+	last.Close()
+	r.until("the connection is forgotten", func() bool { n, _ := open(); return n == connsPerClient-1 })
+	served(r.dial("tcp", "127.0.0.1"))
+	other.Close()
+	r.until("the other client is forgotten", func() bool { _, clients := open(); return clients == 1 })
 }
