@@ -47,7 +47,6 @@ func (c *Cluster) followManifests(ctx context.Context) error {
 				c.log.Error("manifests do not load, what was read before stays", "path", c.cfg.Manifests, "reason", err.Error())
 			} else {
 				c.loaded = sum
-				c.store.publishAll()
 				c.setSynced()
 			}
 			stamp = now
@@ -109,7 +108,7 @@ func stampOf(path string) string {
 	return b.String() + "."
 }
 
-// loadManifests reads all files and makes the store hold what they say, unless their content is the one with sum last.
+// loadManifests reads all files and publishes what they say, unless their content is the one with sum last.
 func (c *Cluster) loadManifests(last [sha256.Size]byte) (sum [sha256.Size]byte, err error) {
 	files, err := manifestFiles(c.cfg.Manifests)
 	if err != nil {
@@ -126,6 +125,7 @@ func (c *Cluster) loadManifests(last [sha256.Size]byte) (sum [sha256.Size]byte, 
 	if err := c.take(&set); err != nil {
 		return last, err
 	}
+	c.store.publishAll() // what is logged as read is answered
 	c.log.Info("manifests read", "path", c.cfg.Manifests, "files", len(files), "objects", len(set.objects))
 	return sum, nil
 }
