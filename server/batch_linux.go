@@ -3,6 +3,7 @@
 package server
 
 import (
+	"encoding/binary"
 	"sync/atomic"
 	"unsafe"
 
@@ -73,6 +74,15 @@ func (r *receiver) packet(i int) []byte {
 		return r.buf[i][:min(h.n, 12)]
 	}
 	return r.buf[i][:h.n]
+}
+
+// client tells who sent the datagram in slot i, for counting.
+func (r *receiver) client(i int) client {
+	a := &r.addr[i]
+	if r.hdr[i].hdr.Namelen == unix.SizeofSockaddrInet4 {
+		return client4(binary.BigEndian.Uint32(a[4:]))
+	}
+	return client{binary.BigEndian.Uint64(a[8:]), binary.BigEndian.Uint64(a[16:])}
 }
 
 // origin notes where the datagram in slot i came from and was sent to.

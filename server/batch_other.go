@@ -3,6 +3,7 @@
 package server
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"sync/atomic"
 
@@ -45,6 +46,17 @@ func (r *receiver) packet(i int) []byte {
 		return r.buf[i][:12]
 	}
 	return r.buf[i][:r.size[i]]
+}
+
+// client tells who sent the datagram in slot i, for counting.
+func (r *receiver) client(i int) client {
+	switch from := r.from[i].(type) {
+	case *unix.SockaddrInet4:
+		return client4(binary.BigEndian.Uint32(from.Addr[:]))
+	case *unix.SockaddrInet6:
+		return client{binary.BigEndian.Uint64(from.Addr[:]), binary.BigEndian.Uint64(from.Addr[8:])}
+	}
+	return client{}
 }
 
 // origin notes where the datagram in slot i came from.

@@ -161,6 +161,7 @@ func (l *Listener) pauseOn(on *loop.Loop, i int, stop bool) {
 		again(u.fd, u)
 		if stop {
 			u.spill.leave(u.fd)
+			u.fair.thin.clear()
 		} else {
 			u.spill.begin(u.fd, on.Now())
 		}

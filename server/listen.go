@@ -202,6 +202,7 @@ func (l *Listener) openUDP(i int, addr netip.AddrPort, inherited []int, group *s
 	switch {
 	case i < len(inherited):
 		fd = inherited[i]
+		_ = setFilter(fd, nil) // of a predecessor that was killed
 	case i >= len(l.s.workers):
 		return nil
 	default:

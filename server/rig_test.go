@@ -139,6 +139,9 @@ func (r *rig) Serve(q *chain.Query) chain.Outcome {
 		panic("on purpose")
 	case label == "empty":
 		return chain.Answered // a mistake in a handler
+	case label == "busy":
+		for end := time.Now().Add(20 * time.Microsecond); time.Now().Before(end); {
+		}
 	case label == "stream":
 		return r.stream(q)
 	case strings.HasPrefix(label, "park"):

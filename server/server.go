@@ -55,6 +55,7 @@ type worker struct {
 	*chain.Worker
 	s                 *Server
 	receiver          *receiver
+	stage             *stage // nil before the first overload
 	fitter            wire.Fitter
 	echoed            map[uint16]bool // the options that the configuration of the query being sent gives back, too
 	scratch           []byte          // for answers that are copied on
@@ -65,6 +66,8 @@ type worker struct {
 	datagrams         *metrics.Counter
 	repeated          *metrics.Counter // answers given without a walk
 	repeatedTCP       *metrics.Counter
+	unfair            *metrics.Counter
+	thinned           *metrics.Counter
 	conns             map[*tcpConn]bool
 	connsOf           map[netip.Addr]int // by client
 	spareIn, spareOut []byte             // buffers between two connections' use
@@ -90,6 +93,8 @@ func New(opt Options) (*Server, error) {
 		w.repeated = opt.Metrics.Counter("godwit_udp_repeated_total", "UDP queries that got the octets of an earlier answer, without a walk.")
 		w.repeatedTCP = opt.Metrics.Counter("godwit_tcp_repeated_total", "TCP queries that got the octets of an earlier answer, without a walk.")
 		w.datagrams = opt.Metrics.Counter("godwit_udp_datagrams_total", "UDP datagrams received by those calls.")
+		w.unfair = opt.Metrics.Counter("godwit_udp_unfair_drops_total", "UDP queries dropped unread because their client asked for more than its share of an overloaded socket.")
+		w.thinned = opt.Metrics.Counter("godwit_udp_thinned_clients_total", "Clients of which the kernel was told to drop a part because they went on asking for more than their share.")
 		s.workers = append(s.workers, w)
 	}
 	s.gauges()

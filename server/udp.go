@@ -35,6 +35,7 @@ type udpSocket struct {
 	out     sender
 	repeats repeats
 	spill   spiller
+	fair    fairness
 	closing bool
 
 	// The datagram that is being walked, if its answer is to be kept.
@@ -46,6 +47,9 @@ type udpSocket struct {
 
 // Ready reads what has come, up to a few batches.
 func (s *udpSocket) Ready(l *loop.Loop, _, _ bool) bool {
+	if s.fair.over {
+		return s.readFairly(l)
+	}
 	r := s.w.receiver
 	r.prepare(s.wild)
 	for round := range rounds {
@@ -75,6 +79,7 @@ func (s *udpSocket) Ready(l *loop.Loop, _, _ bool) bool {
 		}
 	}
 	s.spill.full(s.fd, l.Now())
+	s.fair.full(s.fd)
 	return true
 }
 
@@ -125,6 +130,7 @@ func (s *udpSocket) Flush(*loop.Loop) { s.out.flush(s.fd) }
 func (s *udpSocket) close() {
 	s.closing = true
 	s.out.flush(s.fd)
+	s.fair.thin.clear()
 	s.w.Loop.Remove(s.fd)
 	s.w.Loop.RemoveFlush(s)
 	unix.Close(s.fd)
