@@ -18,7 +18,7 @@ import (
 // as behind kube-proxy.
 type service struct {
 	addr  string
-	first int64 // so many connections and sockets get the first server by chance, before both get their share
+	first atomic.Int64 // so many connections and sockets get the first server by chance, before both get their share
 	mood  [2]atomic.Int32
 	asked [2]atomic.Int64
 	paths atomic.Int64 // connections and sockets seen
@@ -62,7 +62,7 @@ func (s *service) answer(i int, m *dns.Msg) *dns.Msg {
 // next gives the server of a new connection or socket.
 func (s *service) next() int {
 	n := s.paths.Add(1)
-	if n <= s.first {
+	if n <= s.first.Load() {
 		return 0
 	}
 	return int(n % 2)
@@ -211,11 +211,11 @@ func TestServiceWithOneServerAway(t *testing.T) {
 func TestServiceByBadLuck(t *testing.T) {
 	b := newBench(t, 1)
 	s := newService(t, TCP)
-	s.first = 10 // of which the health check has one
+	s.first.Store(10) // of which the health check has one
 	s.set(0, gone)
 	g := b.group(asService, s.addr)
 	wantAll(t, "the first question", b.load(g, "n", 1, TCP), time.Second)
-	if n := s.paths.Load(); n <= s.first {
+	if n := s.paths.Load(); n <= s.first.Load() {
 		t.Errorf("%d connections: luck was not that bad", n)
 	}
 }
