@@ -14,11 +14,14 @@ import (
 // anyway the patient ones are held: they wake nobody, and are looked at whenever somebody has. A wake-up costs as much as
 // the rest of a query.
 //
+// They are only held while they have something often, too: to look at them costs a call each time.
+//
 // A timer of its own looks for replies that nobody came for. Setting an earlier end to each wait would cost nearly what
 // is saved: the clock of a virtual machine is set by its host.
 const (
 	often     = 150 * time.Microsecond // between two wake-ups by others: the mean below which files are held
 	judgeOver = 32                     // wake-ups of which the mean is taken
+	worthIt   = judgeOver / 4          // patient files that had something meanwhile
 	maxHeld   = time.Millisecond       // how long a reply may be held
 	holdAgain = 100 * time.Millisecond // after others were silent for as long: they may wait for what is held
 )
@@ -29,6 +32,7 @@ type patience struct {
 	held      bool
 	count     int           // wake-ups by others
 	since     time.Duration // when they began to be counted
+	had       int           // patient files that had something since
 	heard     bool          // others woke the loop since the timer last did
 	notBefore time.Duration // for the next hold
 	events    [64]unix.EpollEvent
@@ -82,19 +86,20 @@ func (p *poller) patients(l *Loop) int {
 	if errno != 0 {
 		return 0
 	}
+	q.had += int(n)
 	p.hand(l, q.events[:n])
 	return int(n)
 }
 
-// woken counts a wake-up by others, and from time to time judges whether they come often enough.
+// woken counts a wake-up by others, and from time to time judges whether they come often enough, and replies too.
 func (p *poller) woken(now time.Duration) {
 	q := &p.patient
 	q.heard = true
 	if q.count++; q.count < judgeOver {
 		return
 	}
-	busy := now-q.since < judgeOver*often && now >= q.notBefore
-	q.count, q.since = 0, now
+	busy := now-q.since < judgeOver*often && q.had >= worthIt && now >= q.notBefore
+	q.count, q.had, q.since = 0, 0, now
 	if busy != q.held {
 		p.hold(busy)
 	}
