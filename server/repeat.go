@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -17,8 +18,8 @@ import (
 // handlers would do besides (counting) and how long the answer stands they have said themselves (chain.Repeater), so the
 // short way and the walk differ in nothing but time; TestRepeatsAreWalks holds them to that. In steps:
 //
-//  1. A packet is looked for by all of it but the ID (repeats.find). One that was seen before without being kept is kept
-//     when its walk ends in this batch (repeats.keep).
+//  1. A packet is looked for by all of it but the ID (repeats.find). When it was seen before, it is kept as its walk ends in
+//     this batch (repeats.keep).
 //  2. A memo stands while no guard's version has moved and its time has not come; else the guards are asked (memo.stands).
 //  3. Its counters are counted (memo.count), its answer is copied with the new ID and gathered for sending
 //     (udpSocket.repeat, tcpConn.repeat).
@@ -28,7 +29,8 @@ type repeats struct {
 	seed  maphash.Seed
 	table *Table       // what they were made by; another table begins anew
 	sets  []repeatSet  // nil until the first packet
-	full  uint         // packets that found their set full
+	seen  []uint64     // bits of packets that came: most come once, and get no place
+	marks int          // bits that were set since all were cleared
 	made  chain.Repeat // scratch
 
 	refused *memo    // the last refusal
@@ -37,13 +39,16 @@ type repeats struct {
 
 // repeatSet is a cache line: packets by the hash of all but their ID.
 type repeatSet struct {
-	hash [4]uint64 // 0 is free
-	memo [4]*memo  // nil for one that was seen once; one without a packet for one that is not to be kept
+	hash [4]uint64 // 0 is free; else with taken, and with lately
+	memo [4]*memo  // one without a packet for one that is not to be kept
 }
 
 const (
 	repeatSets = 4096
-	maxRepeat  = 512 // octets of a packet with its answer
+	repeatSeen = 1 << 16
+	taken      = 1 << 0 // in place of the hash's own bits: there is one
+	lately     = 1 << 1 // and its memo was of use since the set was looked through for a place
+	maxRepeat  = 512    // octets of a packet with its answer
 	maxCells   = 8
 	maxGuards  = 2
 	refusedFor = time.Second // until a packet whose answer can't be given again is tried once more
@@ -87,37 +92,67 @@ func (m *repeats) find(packet []byte, now time.Duration) (found **memo, hash uin
 	if len(packet) <= wire.HeaderSize || len(packet) > maxRepeat/2 || m.table == nil || m.table.filtered {
 		return nil, 0, false
 	}
-	hash = maphash.Bytes(m.seed, packet[2:]) | 1
+	hash = maphash.Bytes(m.seed, packet[2:])&^lately | taken
 	if m.sets == nil {
-		m.sets = make([]repeatSet, repeatSets)
+		m.sets, m.seen = make([]repeatSet, repeatSets), make([]uint64, repeatSeen/64)
 	}
 	set := &m.sets[hash>>32%repeatSets]
-	free := -1
 	for i, h := range set.hash {
-		if h == hash {
-			switch k := set.memo[i]; {
-			case k == nil:
-				return nil, hash, true
-			case k.asked == 0:
-				return nil, hash, now >= k.until
-			case bytes.Equal(k.packet()[2:], packet[2:]):
-				return &set.memo[i], hash, false
-			}
+		if h&^lately != hash {
+			continue
+		}
+		switch k := set.memo[i]; {
+		case k == nil:
 			return nil, hash, true
+		case k.asked == 0:
+			return nil, hash, now >= k.until
+		case bytes.Equal(k.packet()[2:], packet[2:]):
+			if h&lately == 0 {
+				set.hash[i] = h | lately
+			}
+			return &set.memo[i], hash, false
 		}
-		if set.memo[i] == nil && (free < 0 || h == 0) {
-			free = i
-		}
+		return nil, hash, true
 	}
+	if !m.again(hash) {
+		return nil, 0, false
+	}
+	free := set.room()
 	if free < 0 {
-		// Names asked for once must not drive out what is asked for often: only now and then a memo goes.
-		if m.full++; m.full%16 != 0 {
-			return nil, 0, false
-		}
-		free = int(m.full / 16 % 4)
+		return nil, 0, false
 	}
-	set.hash[free], set.memo[free] = hash, nil
-	return nil, hash, false
+	set.hash[free], set.memo[free] = hash|lately, nil
+	return nil, hash, true
+}
+
+// again reports whether a packet came before, lately. Of those that did not it says so of a few.
+func (m *repeats) again(hash uint64) bool {
+	at := hash >> 2 % repeatSeen // not the bits that choose the set
+	word, bit := &m.seen[at/64], uint64(1)<<(at%64)
+	if *word&bit != 0 {
+		return true
+	}
+	*word |= bit
+	if m.marks++; m.marks == repeatSeen/4 {
+		clear(m.seen)
+		m.marks = 0
+	}
+	return false
+}
+
+// room gives a place that is free, or that of a memo which was of no use since the set was looked through last, negative for
+// none.
+func (set *repeatSet) room() int {
+	place := slices.Index(set.memo[:], nil)
+	for i := 0; i < len(set.hash) && place < 0; i++ {
+		if set.hash[i]&lately == 0 {
+			place = i
+		}
+	}
+	for i := 0; i < len(set.hash) && place < 0; i++ {
+		set.hash[i] &^= lately
+	}
+	return place
 }
 
 // standing gives the memo of a packet if it stands. Without one it says whether the walk's answer is to be kept, and under
@@ -142,7 +177,7 @@ func (m *repeats) keep(q *chain.Query, hash uint64, packet, answer []byte) {
 	}
 	set := &m.sets[hash>>32%repeatSets]
 	for i, h := range set.hash {
-		if h == hash {
+		if h&^lately == hash {
 			set.memo[i] = k
 			return
 		}

@@ -1,0 +1,77 @@
+package server
+
+import (
+	"hash/maphash"
+	"math"
+	"strconv"
+	"testing"
+)
+
+// seek looks for a packet, keeps a memo of it as a walk would, and reports whether there was one.
+func (m *repeats) seek(name string) bool {
+	packet := query(name, 1, 0)
+	at, hash, keep := m.find(packet, 0)
+	if at != nil {
+		return true
+	}
+	if keep {
+		set := &m.sets[hash>>32%repeatSets]
+		for i, h := range set.hash {
+			if h&^lately == hash {
+				set.memo[i] = &memo{block: packet, asked: len(packet), until: math.MaxInt64}
+			}
+		}
+	}
+	return false
+}
+
+func newRepeats() *repeats { return &repeats{seed: maphash.MakeSeed(), table: new(Table)} }
+
+// TestRepeatsFollowWhatIsAsked moves on to other names, again and again: those of before must make room soon.
+func TestRepeatsFollowWhatIsAsked(t *testing.T) {
+	m := newRepeats()
+	const names = 2 * repeatSets // half of what there is room for
+	for phase := range 5 {
+		found := 0
+		for round := range 10 {
+			found = 0
+			for i := range names {
+				if m.seek(strconv.Itoa(phase) + "." + strconv.Itoa(i) + ".example.") {
+					found++
+				}
+			}
+			if phase == 0 && round == 3 && found < names*8/10 {
+				t.Errorf("%d of %d found in an empty table", found, names)
+			}
+		}
+		if found < names*8/10 {
+			t.Errorf("phase %d: %d of %d found", phase, found, names)
+		}
+	}
+}
+
+// TestNamesAskedOnceDriveNothingOut asks some names often, beside a hundred times as many that never come again.
+func TestNamesAskedOnceDriveNothingOut(t *testing.T) {
+	m := newRepeats()
+	const names = 500
+	once, found, asked := 0, 0, 0
+	for round := range 100 {
+		for i := range names {
+			hit := m.seek("often." + strconv.Itoa(i) + ".example.")
+			if round >= 3 {
+				asked++
+				if hit {
+					found++
+				}
+			}
+			for range 2 { // the second time they are kept
+				m.seek("once." + strconv.Itoa(once) + ".example.")
+				m.seek("once." + strconv.Itoa(once) + ".example.")
+				once++
+			}
+		}
+	}
+	if found < asked*95/100 {
+		t.Errorf("%d of %d found", found, asked)
+	}
+}
