@@ -28,7 +28,7 @@ test:
 	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /test/)
 
 # The node's long tests: a hundred upgrades under load and as many kills, with the times that docs/node.md promises. Needs
-# root, and takes most of an hour.
+# root, and takes a quarter of an hour.
 soak:
 	test/deps.sh
 	$(GO) test -count=1 -timeout 2h -v ./test/netns -long
