@@ -54,7 +54,7 @@ type thinner struct {
 
 // blame takes note of the clients of a stage that are well above their share, or alone, and reports whether there are any. What
 // the kernel has dropped until now is dropped.
-func (t *thinner) blame(s *udpSocket, g *stage, share int, dropped uint32) (any bool) {
+func (t *thinner) blame(s *udpSocket, g *stage, share int, dropped uint32) (some bool) {
 	t.s = s
 	t.stages++
 	lost := int(dropped - t.dropped)
@@ -67,10 +67,10 @@ func (t *thinner) blame(s *udpSocket, g *stage, share int, dropped uint32) (any 
 	for i := range g.seats {
 		if c := &g.seats[i]; c.at == g.at && c.n > limit {
 			t.above(c, share, lost, s.w.Loop.Now())
-			any = true
+			some = true
 		}
 	}
-	return any
+	return some
 }
 
 // above takes note of one. When it has been so for long enough it is thinned out, or more than it was: behind a filter nobody

@@ -85,3 +85,21 @@ func (m *Reply) authority(unix uint32) (soa, ns, expired bool) {
 	}
 	return
 }
+
+// Has reports whether a section of the message has a record of a type.
+func (m *Reply) Has(in Section, typ Type) bool {
+	var c Cursor
+	if c.Open(m.b) != nil {
+		return false
+	}
+	var r Record
+	for {
+		section, ok, err := c.Next(&r)
+		if err != nil || !ok || section > in {
+			return false
+		}
+		if section == in && r.Type == typ {
+			return true
+		}
+	}
+}

@@ -73,24 +73,7 @@ func (d *DNS64) lacking(r *wire.Reply) bool {
 	if r.OwnOPT && r.OwnFlags&0x8000 != 0 { // signatures matter to validators only
 		unix = uint32(d.wall().Unix())
 	}
-	return r.Kind(unix) != wire.KindNXDomain && (d.all || !hasAAAA(r))
-}
-
-func hasAAAA(r *wire.Reply) bool {
-	var c wire.Cursor
-	if c.Open(r.Bytes()) != nil {
-		return false
-	}
-	var rec wire.Record
-	for {
-		section, ok, err := c.Next(&rec)
-		if err != nil || !ok || section != wire.Answer {
-			return false
-		}
-		if rec.Type == wire.TypeAAAA {
-			return true
-		}
-	}
+	return r.Kind(unix) != wire.KindNXDomain && (d.all || !r.Has(wire.Answer, wire.TypeAAAA))
 }
 
 // Resume makes the reply of what the server answers for A.

@@ -138,7 +138,7 @@ func (s *SearchPath) Reply(q *chain.Query, below chain.Outcome) chain.Outcome {
 		return s.first(q, c)
 	case missing:
 		s.leave(q, otherType)
-	case address && (below == chain.Failed || !has(&q.Reply, q.Type)): // some stubs go on from here
+	case address && (below == chain.Failed || !q.Reply.Has(wire.Answer, q.Type)): // some stubs go on from here
 		s.seen.note(s.seen.key(c, name[:len(name)-len(c.search[0])]), q.Now())
 	}
 	return below

@@ -170,7 +170,7 @@ func (w *walk) look(ev *chain.Event) finding {
 		return missing
 	case r.Rcode != wire.NoError:
 		return broken
-	case has(r, w.asked):
+	case r.Has(wire.Answer, w.asked):
 	case r.Flags()&wire.FlagTC != 0:
 		return broken
 	default: // an alias that leads to nothing stops some stubs and not others, as no data does
@@ -180,24 +180,6 @@ func (w *walk) look(ev *chain.Event) finding {
 	smallest, _, _ := r.TTLs()
 	w.ttl = min(w.ttl, smallest)
 	return data
-}
-
-// has reports whether a reply has a record of a type in its answer.
-func has(r *wire.Reply, t wire.Type) bool {
-	var c wire.Cursor
-	if c.Open(r.Bytes()) != nil {
-		return false
-	}
-	var rec wire.Record
-	for {
-		section, ok, err := c.Next(&rec)
-		if err != nil || !ok || section != wire.Answer {
-			return false
-		}
-		if rec.Type == t {
-			return true
-		}
-	}
 }
 
 // negativeTTL is how long a denial holds (RFC 2308, 5), in seconds: 0 for one without an SOA.
