@@ -23,6 +23,7 @@ type setting struct {
 // container is one run of the image, in a network namespace of its own.
 type container struct {
 	name  string // of the container and of its namespace
+	dir   string // the bundle's
 	state string // runc's folder
 	cmd   *exec.Cmd
 	out   *bytes.Buffer // what the program printed; read it after wait
@@ -33,19 +34,10 @@ type container struct {
 // containerd run the pod of kubeadm's Deployment.
 func startContainer(t *testing.T, rootfs string, config imageConfig, corefile string, s setting) *container {
 	t.Helper()
-	dir := t.TempDir()
-	c := &container{
-		name:  fmt.Sprintf("godwit-image-%d-%d", os.Getpid(), s.firstPort),
-		state: filepath.Join(dir, "runc"),
-		out:   new(bytes.Buffer),
-		done:  make(chan error, 1),
-	}
-	run(t, "ip", "netns", "add", c.name)
-	t.Cleanup(func() { run(t, "ip", "netns", "del", c.name) })
-	run(t, "ip", "-n", c.name, "link", "set", "lo", "up")
+	c := newContainer(t, fmt.Sprintf("godwit-image-%d-%d", os.Getpid(), s.firstPort))
 	run(t, "ip", "netns", "exec", c.name, "sysctl", "-q", "-w", fmt.Sprintf("net.ipv4.ip_unprivileged_port_start=%d", s.firstPort))
 
-	etc, cache := filepath.Join(dir, "etc"), filepath.Join(dir, "cache")
+	etc, cache := filepath.Join(c.dir, "etc"), filepath.Join(c.dir, "cache")
 	for _, folder := range []string{etc, cache} {
 		if err := os.Mkdir(folder, 0o755); err != nil {
 			t.Fatal(err)
@@ -58,14 +50,32 @@ func startContainer(t *testing.T, rootfs string, config imageConfig, corefile st
 	if err := errors.Join(os.Chown(cache, 0, 65532), os.Chmod(cache, 0o775|os.ModeSetgid)); err != nil {
 		t.Fatal(err)
 	}
-	spec, err := json.Marshal(runtimeSpec(config, rootfs, "/run/netns/"+c.name, etc, cache, s.capabilities))
+	c.start(t, runtimeSpec(config, rootfs, "/run/netns/"+c.name, etc, cache, s.capabilities))
+	return c
+}
+
+// newContainer makes a container that is not started, and the network namespace of its name.
+func newContainer(t *testing.T, name string) *container {
+	t.Helper()
+	dir := t.TempDir()
+	c := &container{name: name, dir: dir, state: filepath.Join(dir, "runc"), out: new(bytes.Buffer), done: make(chan error, 1)}
+	run(t, "ip", "netns", "add", c.name)
+	t.Cleanup(func() { run(t, "ip", "netns", "del", c.name) })
+	run(t, "ip", "-n", c.name, "link", "set", "lo", "up")
+	return c
+}
+
+// start runs it as an OCI runtime configuration says.
+func (c *container) start(t *testing.T, spec map[string]any) {
+	t.Helper()
+	text, err := json.Marshal(spec)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "config.json"), spec, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(c.dir, "config.json"), text, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c.cmd = exec.Command("runc", "--root", c.state, "run", "--bundle", dir, c.name)
+	c.cmd = exec.Command("runc", "--root", c.state, "run", "--bundle", c.dir, c.name)
 	c.cmd.Stdout, c.cmd.Stderr = c.out, c.out
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -81,7 +91,6 @@ func startContainer(t *testing.T, rootfs string, config imageConfig, corefile st
 			<-c.done
 		}
 	})
-	return c
 }
 
 // wait returns how the program ended, and what it had printed.

@@ -1,8 +1,6 @@
 package image_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -63,45 +61,15 @@ func checkNodeContents(t *testing.T, rootfs string, config imageConfig) {
 // startNode runs the image as the DaemonSet of deploy does, in a network namespace that takes the place of the node's.
 func startNode(t *testing.T, rootfs string, config imageConfig, rules string) *container {
 	t.Helper()
-	dir := t.TempDir()
-	c := &container{
-		name:  fmt.Sprintf("godwit-node-%d-%s", os.Getpid(), rules),
-		state: filepath.Join(dir, "runc"),
-		out:   new(bytes.Buffer),
-		done:  make(chan error, 1),
-	}
-	run(t, "ip", "netns", "add", c.name)
-	t.Cleanup(func() { run(t, "ip", "netns", "del", c.name) })
-	run(t, "ip", "-n", c.name, "link", "set", "lo", "up")
-	etc := filepath.Join(dir, "etc")
+	c := newContainer(t, fmt.Sprintf("godwit-node-%d-%s", os.Getpid(), rules))
+	etc := filepath.Join(c.dir, "etc")
 	if err := os.Mkdir(etc, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(etc, "Corefile.base"), []byte(nodeTemplate), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	spec, err := json.Marshal(nodeSpec(config, rootfs, "/run/netns/"+c.name, etc, rules))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "config.json"), spec, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	c.cmd = exec.Command("runc", "--root", c.state, "run", "--bundle", dir, c.name)
-	c.cmd.Stdout, c.cmd.Stderr = c.out, c.out
-	if err := c.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { c.done <- c.cmd.Wait() }()
-	t.Cleanup(func() {
-		_ = exec.Command("runc", "--root", c.state, "delete", "--force", c.name).Run()
-		select {
-		case <-c.done:
-		default:
-			_ = c.cmd.Process.Kill()
-			<-c.done
-		}
-	})
+	c.start(t, nodeSpec(config, rootfs, "/run/netns/"+c.name, etc, rules))
 	return c
 }
 
