@@ -18,14 +18,13 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/godwit-dns/godwit/internal/freeport"
+	"github.com/godwit-dns/godwit/internal/program"
 )
 
 // process is an agent that runs.
 type process struct {
-	*exec.Cmd
-	t    *testing.T
-	out  logged
-	done chan error
+	*program.Running
+	t *testing.T
 }
 
 // startAgent runs this test binary as the agent, with an environment of its own.
@@ -35,48 +34,10 @@ func startAgent(t *testing.T, env []string, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{Cmd: exec.Command(self, args...), t: t, done: make(chan error, 1)}
-	p.Stdout, p.Stderr, p.Dir = &p.out, &p.out, t.TempDir()
-	p.Env = append([]string{"GODWIT_TEST_AS_AGENT=1", "PATH=" + os.Getenv("PATH")}, env...)
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { p.done <- p.Wait() }()
-	t.Cleanup(func() {
-		if p.ProcessState == nil {
-			_ = p.Process.Kill()
-			<-p.done
-		}
-	})
-	return p
-}
-
-func (p *process) exit(d time.Duration) int {
-	p.t.Helper()
-	select {
-	case err := <-p.done:
-		p.done <- err
-		return p.ProcessState.ExitCode()
-	case <-time.After(d):
-		p.t.Fatalf("it did not end; output:\n%s", &p.out)
-		return -1
-	}
-}
-
-func (p *process) signal(s os.Signal) {
-	p.t.Helper()
-	if err := p.Process.Signal(s); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-func (p *process) says(text string) {
-	p.t.Helper()
-	for end := time.Now().Add(10 * time.Second); !strings.Contains(p.out.String(), text); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			p.t.Fatalf("it did not say %q; output:\n%s", text, &p.out)
-		}
-	}
+	cmd := exec.Command(self, args...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append([]string{"GODWIT_TEST_AS_AGENT=1", "PATH=" + os.Getenv("PATH")}, env...)
+	return &process{program.Start(t, cmd), t}
 }
 
 func freePort(t *testing.T) string {
@@ -110,7 +71,7 @@ func (p *process) answers(addr, name, want string) {
 			return
 		}
 	}
-	p.t.Fatalf("%s at %s is %q, want %q; output:\n%s", name, addr, got, want, &p.out)
+	p.t.Fatalf("%s at %s is %q, want %q; output:\n%s", name, addr, got, want, &p.Out)
 }
 
 func fetch(url string) string {
@@ -206,7 +167,7 @@ func TestAgentWithoutAHost(t *testing.T) {
 		p.answers(addr, "web.k8s.test.", "192.0.2.1")
 		p.answers(addr, "example.org.", "192.0.2.2")
 	}
-	p.says("k8s.test.:" + port + " on 127.0.0.2\n")
+	p.Says("k8s.test.:" + port + " on 127.0.0.2\n")
 	if text, err := os.ReadFile(conf); err != nil || !strings.Contains(string(text), "bind 127.0.0.1 127.0.0.2") || strings.Contains(string(text), "__P") {
 		t.Errorf("-conf has %q, %v", text, err)
 	}
@@ -225,7 +186,7 @@ func TestAgentWithoutAHost(t *testing.T) {
 	}
 	probe := func() (int, string) {
 		c := startAgent(t, nil, "probe", "-dir", runDir)
-		return c.exit(10 * time.Second), c.out.String()
+		return c.Exit(10 * time.Second), c.Out.String()
 	}
 	if code, out := probe(); code != 0 || !regexp.MustCompile(`^agent [0-9a-f]{8} serves; the host is not its to set up\n$`).MatchString(out) {
 		t.Errorf("probe: %d %q", code, out)
@@ -238,16 +199,16 @@ func TestAgentWithoutAHost(t *testing.T) {
 	p.answers("127.0.0.1:"+port, "a.corp.test.", "192.0.2.2")
 	p.answers("127.0.0.2:"+port, "other.example.org.", "192.0.2.3")
 	kube.set(map[string]string{"upstreamNameservers": `[`})
-	p.says("upstreamNameservers:1:")
+	p.Says("upstreamNameservers:1:")
 	p.answers("127.0.0.1:"+port, "b.corp.test.", "192.0.2.2")
 	within(t, 10*time.Second, "it is counted", func() bool {
 		return strings.Contains(fetch("http://"+web+"/metrics"), `errortype="configmap"} 1`)
 	})
 
 	began := time.Now()
-	p.signal(syscall.SIGTERM)
-	if code := p.exit(20 * time.Second); code != 0 {
-		t.Errorf("exit code %d:\n%s", code, &p.out)
+	p.Signal(syscall.SIGTERM)
+	if code := p.Exit(20 * time.Second); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, &p.Out)
 	}
 	if took := time.Since(began); took > 4*time.Second {
 		t.Errorf("it took %v to end", took)
@@ -273,16 +234,16 @@ func TestAgentKeepsWhatServes(t *testing.T) {
 		"-metrics-listen-address=", "-run-dir", filepath.Join(dir, "run"))
 	p.answers("127.0.0.1:"+port, "a.test.", "192.0.2.1")
 	put(t, path, block("192.0.2.2 a.test")+"broken {\n    nonsense\n}\n")
-	p.says(`unknown directive "nonsense"`)
+	p.Says(`unknown directive "nonsense"`)
 	p.answers("127.0.0.1:"+port, "a.test.", "192.0.2.1")
 	put(t, path, block("192.0.2.2 a.test")) // no reload directive is needed
 	p.answers("127.0.0.1:"+port, "a.test.", "192.0.2.2")
 	put(t, path, "cluster.local {\n    forward . __PILLAR__CLUSTER__DNS__\n}\n")
-	p.says("KUBE_DNS_SERVICE_HOST is not set")
+	p.Says("KUBE_DNS_SERVICE_HOST is not set")
 	p.answers("127.0.0.1:"+port, "a.test.", "192.0.2.2")
-	p.signal(syscall.SIGINT)
-	if code := p.exit(20 * time.Second); code != 0 {
-		t.Errorf("exit code %d:\n%s", code, &p.out)
+	p.Signal(syscall.SIGINT)
+	if code := p.Exit(20 * time.Second); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, &p.Out)
 	}
 }
 
@@ -305,8 +266,8 @@ func TestAgentThatCannotStart(t *testing.T) {
 		"plugins":      {[]string{"-plugins"}, 0, "dns.cache\n"},
 	} {
 		p := startAgent(t, nil, c.args...)
-		if code := p.exit(20 * time.Second); code != c.code || !strings.Contains(p.out.String(), c.says) {
-			t.Errorf("%s: exit code %d, want %d:\n%s", what, code, c.code, &p.out)
+		if code := p.Exit(20 * time.Second); code != c.code || !strings.Contains(p.Out.String(), c.says) {
+			t.Errorf("%s: exit code %d, want %d:\n%s", what, code, c.code, &p.Out)
 		}
 	}
 }
@@ -323,9 +284,9 @@ func TestMetricsThatCannotBeServed(t *testing.T) {
 	p := startAgent(t, nil, "-localip", "127.0.0.1", "-setupinterface=false", "-setupiptables=false", "-p", port, "-basecorefile", filepath.Join(dir, "base"),
 		"-metrics-listen-address", held.Addr().String(), "-run-dir", filepath.Join(dir, "run"))
 	p.answers("127.0.0.1:"+port, "a.test.", "192.0.2.1")
-	p.says("the agent's metrics are not served")
-	p.signal(syscall.SIGTERM)
-	if code := p.exit(20 * time.Second); code != 0 {
-		t.Errorf("exit code %d:\n%s", code, &p.out)
+	p.Says("the agent's metrics are not served")
+	p.Signal(syscall.SIGTERM)
+	if code := p.Exit(20 * time.Second); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, &p.Out)
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -20,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/godwit-dns/godwit/internal/freeport"
+	"github.com/godwit-dns/godwit/internal/program"
 )
 
 func TestMain(m *testing.M) {
@@ -29,30 +28,10 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// output gathers what a process prints.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
 // godwit is a running process.
 type godwit struct {
-	*exec.Cmd
-	t    *testing.T
-	out  output
-	done chan error
+	*program.Running
+	t *testing.T
 }
 
 func start(t *testing.T, dir, stdin string, args ...string) *godwit {
@@ -61,50 +40,10 @@ func start(t *testing.T, dir, stdin string, args ...string) *godwit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &godwit{Cmd: exec.Command(self, args...), t: t, done: make(chan error, 1)}
-	g.Dir, g.Stdin, g.Stdout, g.Stderr = dir, strings.NewReader(stdin), &g.out, &g.out
-	g.Env = append(os.Environ(), "GODWIT_TEST_AS_COMMAND=1")
-	if err := g.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { g.done <- g.Wait() }()
-	t.Cleanup(func() {
-		if g.ProcessState == nil {
-			_ = g.Process.Kill()
-			<-g.done
-		}
-	})
-	return g
-}
-
-func (g *godwit) signal(s os.Signal) {
-	g.t.Helper()
-	if err := g.Process.Signal(s); err != nil {
-		g.t.Fatal(err)
-	}
-}
-
-// exit waits for the process's end and gives its code.
-func (g *godwit) exit(within time.Duration) int {
-	g.t.Helper()
-	select {
-	case err := <-g.done:
-		g.done <- err
-		return g.ProcessState.ExitCode()
-	case <-time.After(within):
-		g.t.Fatalf("it did not end; output:\n%s", &g.out)
-		return -1
-	}
-}
-
-// says waits for a text in the output.
-func (g *godwit) says(text string) {
-	g.t.Helper()
-	for end := time.Now().Add(10 * time.Second); !strings.Contains(g.out.String(), text); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			g.t.Fatalf("it did not say %q; output:\n%s", text, &g.out)
-		}
-	}
+	cmd := exec.Command(self, args...)
+	cmd.Dir, cmd.Stdin = dir, strings.NewReader(stdin)
+	cmd.Env = append(os.Environ(), "GODWIT_TEST_AS_COMMAND=1")
+	return &godwit{program.Start(t, cmd), t}
 }
 
 // freePort gives a port that is free for UDP and TCP.
@@ -143,7 +82,7 @@ func (g *godwit) answers(port, name string) {
 			return
 		}
 		if time.Now().After(end) {
-			g.t.Fatalf("no answer; output:\n%s", &g.out)
+			g.t.Fatalf("no answer; output:\n%s", &g.Out)
 		}
 	}
 }
@@ -156,14 +95,14 @@ func TestMissingAndEmptyCorefilesAreTheDefault(t *testing.T) {
 	} {
 		dir, port := t.TempDir(), freePort(t)
 		g := start(t, dir, "", append(make(dir), "-dns.port", port)...)
-		g.says("Godwit-")
+		g.Says("Godwit-")
 		g.answers(port, "example.org.")
-		g.says(`"A IN example.org. udp`)
-		if !strings.Contains(g.out.String(), ".:"+port+"\n") {
-			t.Errorf("banner:\n%s", &g.out)
+		g.Says(`"A IN example.org. udp`)
+		if !strings.Contains(g.Out.String(), ".:"+port+"\n") {
+			t.Errorf("banner:\n%s", &g.Out)
 		}
-		g.signal(syscall.SIGTERM)
-		if code := g.exit(15 * time.Second); code != 0 {
+		g.Signal(syscall.SIGTERM)
+		if code := g.Exit(15 * time.Second); code != 0 {
 			t.Errorf("exit code %d", code)
 		}
 	}
@@ -181,14 +120,14 @@ func TestConfFromStdinAndPidfile(t *testing.T) {
 	if err != nil || strings.TrimSpace(string(text)) != fmt.Sprint(g.Process.Pid) {
 		t.Errorf("pidfile %q, %v", text, err)
 	}
-	g.signal(syscall.SIGUSR1) // the same text again
-	g.says("Reloading complete")
+	g.Signal(syscall.SIGUSR1) // the same text again
+	g.Says("Reloading complete")
 	g.answers(port, "example.org.")
-	if strings.Contains(g.out.String(), "Godwit-") {
-		t.Errorf("-quiet prints\n%s", &g.out)
+	if strings.Contains(g.Out.String(), "Godwit-") {
+		t.Errorf("-quiet prints\n%s", &g.Out)
 	}
-	g.signal(syscall.SIGINT)
-	if code := g.exit(15 * time.Second); code != 0 {
+	g.Signal(syscall.SIGINT)
+	if code := g.Exit(15 * time.Second); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	if _, err := os.Stat(pid); !os.IsNotExist(err) {
@@ -219,8 +158,8 @@ func TestErrorsAtStart(t *testing.T) {
 		"no cluster here": {[]string{"-conf", write(t, dir, "c", ".:"+free+" {\n  kubernetes cluster.local\n}\n")}, 1, "KUBERNETES_SERVICE_HOST"},
 	} {
 		g := start(t, dir, "", c.args...)
-		if code := g.exit(20 * time.Second); code != c.code || !strings.Contains(g.out.String(), c.says) {
-			t.Errorf("%s: exit code %d, want %d:\n%s", what, code, c.code, &g.out)
+		if code := g.Exit(20 * time.Second); code != c.code || !strings.Contains(g.Out.String(), c.says) {
+			t.Errorf("%s: exit code %d, want %d:\n%s", what, code, c.code, &g.Out)
 		}
 	}
 }
@@ -228,7 +167,7 @@ func TestErrorsAtStart(t *testing.T) {
 func TestVersionPluginsHelp(t *testing.T) {
 	run := func(arg string) (int, string) {
 		g := start(t, t.TempDir(), "", arg)
-		return g.exit(10 * time.Second), g.out.String()
+		return g.Exit(10 * time.Second), g.Out.String()
 	}
 	if code, out := run("-version"); code != 0 || !strings.HasPrefix(out, "Godwit-") || strings.Count(out, "\n") != 2 {
 		t.Errorf("-version: %d %q", code, out)
@@ -247,8 +186,8 @@ func TestSecondProcessOnTheSamePort(t *testing.T) {
 	first := start(t, dir, "", "-conf", conf)
 	first.answers(port, "a.")
 	second := start(t, dir, "", "-conf", conf)
-	if code := second.exit(10 * time.Second); code != 1 || !strings.Contains(second.out.String(), "another process holds the port") {
-		t.Errorf("exit code %d:\n%s", code, &second.out)
+	if code := second.Exit(10 * time.Second); code != 1 || !strings.Contains(second.Out.String(), "another process holds the port") {
+		t.Errorf("exit code %d:\n%s", code, &second.Out)
 	}
 	first.answers(port, "a.")
 }
@@ -261,21 +200,21 @@ func TestSignals(t *testing.T) {
 	write(t, dir, "Corefile", block(""))
 	g := start(t, dir, "")
 	g.answers(port, "a.")
-	g.signal(syscall.SIGHUP)
+	g.Signal(syscall.SIGHUP)
 	g.answers(port, "a.")
 	write(t, dir, "Corefile", block(" nonsense\n"))
-	g.signal(syscall.SIGUSR1)
-	g.says("unknown directive \"nonsense\"")
+	g.Signal(syscall.SIGUSR1)
+	g.Says("unknown directive \"nonsense\"")
 	g.answers(port, "a.")
 	write(t, dir, "Corefile", block(" template IN A b. {\n  rcode NXDOMAIN\n }\n"))
-	g.signal(syscall.SIGUSR1)
-	g.says("Reloading complete")
+	g.Signal(syscall.SIGUSR1)
+	g.Says("Reloading complete")
 	if m := ask(port, "b."); m == nil || m.Rcode != dns.RcodeNameError {
 		t.Errorf("the new configuration does not answer: %v", m)
 	}
 	began := time.Now()
-	g.signal(syscall.SIGTERM)
-	g.says("SIGTERM: Shutting down")
+	g.Signal(syscall.SIGTERM)
+	g.Says("SIGTERM: Shutting down")
 	for time.Since(began) < 1500*time.Millisecond { // lameduck: it goes on answering, and is healthy
 		if m := ask(port, "a."); m == nil {
 			t.Fatal("no answer during the lameduck")
@@ -285,7 +224,7 @@ func TestSignals(t *testing.T) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	if code := g.exit(20 * time.Second); code != 0 {
+	if code := g.Exit(20 * time.Second); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	if took := time.Since(began); took < 2*time.Second {
@@ -317,12 +256,12 @@ func TestImpatientSignals(t *testing.T) {
 		g := start(t, dir, "")
 		g.answers(port, "a.")
 		began := time.Now()
-		g.signal(c.first)
+		g.Signal(c.first)
 		if c.second != nil {
-			g.says("Shutting down")
-			g.signal(c.second)
+			g.Says("Shutting down")
+			g.Signal(c.second)
 		}
-		if code := g.exit(10 * time.Second); code != c.code || time.Since(began) > 5*time.Second {
+		if code := g.Exit(10 * time.Second); code != c.code || time.Since(began) > 5*time.Second {
 			t.Errorf("%v %v: exit code %d after %v", c.first, c.second, code, time.Since(began))
 		}
 	}

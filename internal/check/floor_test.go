@@ -40,6 +40,7 @@ tool/*                : run plugin chain corefile wire metrics cluster      |
 tool                  : tool/* run plugin chain corefile wire metrics       |
 cmd/*                 : plugin run node tool tool/*                         |
 internal/freeport     :                                                     |
+internal/program      :                                                     |
 internal/watch        :                                                     | golang.org/x/sys
 internal/chaintest    : chain corefile loop metrics wire                    | github.com/miekg/dns
 internal/scenario     : chain corefile loop metrics run server wire         | github.com/miekg/dns golang.org/x/tools
