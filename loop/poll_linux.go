@@ -18,6 +18,7 @@ type poller struct {
 	given     int32        // registrations so far
 	events    [64]unix.EpollEvent
 	patient   patience
+	direct    direct
 }
 
 // registered is a source and the number of its registration. Events carry the number too, so that one which was waiting
@@ -46,6 +47,7 @@ func (p *poller) open() error {
 }
 
 func (p *poller) close() {
+	p.direct.close()
 	p.patient.close()
 	unix.Close(p.event)
 	unix.Close(p.ep)
@@ -83,6 +85,9 @@ func (p *poller) add(ep, fd int, s Source, write bool) error {
 
 // instance is the epoll instance that a registered file is in.
 func (p *poller) instance(fd int) int {
+	if p.direct.s != nil && p.direct.fd == fd {
+		p.leave() // what is done to the file shall be seen
+	}
 	if p.sources[fd].patient {
 		return p.patient.ep
 	}
@@ -116,6 +121,9 @@ func (l *Loop) Remove(fd int) {
 
 // wait sleeps for at most timeout and hands out what is ready.
 func (p *poller) wait(l *Loop, timeout time.Duration, raw bool) (n int, interrupted bool) {
+	if p.direct.s != nil {
+		return p.waitDirectly(l, timeout)
+	}
 	// Rounded up: waking a moment before a timer would turn the loop twice.
 	ms := int(min((timeout+time.Millisecond-1)/time.Millisecond, math.MaxInt32))
 	if raw {
@@ -139,6 +147,9 @@ func (p *poller) wait(l *Loop, timeout time.Duration, raw bool) (n int, interrup
 	if others > 0 && p.patient.ep > 0 {
 		p.woken(l.now)
 	}
+	if others == 1 && n == 1 {
+		p.wokenBy(l, int(p.events[0].Fd))
+	}
 	return n + late, false
 }
 
@@ -156,6 +167,10 @@ func (p *poller) hand(l *Loop, events []unix.EpollEvent) (others int) {
 			continue
 		case p.patient.timer:
 			p.ticked(l.now)
+			continue
+		case p.direct.timer:
+			var b [8]byte
+			_, _, _ = unix.RawSyscall(unix.SYS_READ, uintptr(p.direct.timer), uintptr(unsafe.Pointer(&b[0])), 8)
 			continue
 		}
 		others++

@@ -58,9 +58,19 @@ func (r *receiver) prepare(wild bool) {
 	}
 }
 
+// Wait is Ready for a socket that may have nothing yet.
+func (s *udpSocket) Wait(l *loop.Loop) (found, again bool) {
+	s.w.receiver.prepare(s.wild)
+	n := s.w.receiver.take(s.fd, unix.MSG_WAITFORONE)
+	l.Tick()
+	return n > 0, n > 0 && s.read(l, n)
+}
+
 // receive fills the slots and gives their number; 0 when the socket is dry.
-func (r *receiver) receive(fd int) int {
-	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&r.hdr[0])), batch, unix.MSG_DONTWAIT, 0, 0)
+func (r *receiver) receive(fd int) int { return r.take(fd, unix.MSG_DONTWAIT) }
+
+func (r *receiver) take(fd, flags int) int {
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&r.hdr[0])), batch, uintptr(flags), 0, 0)
 	if errno != 0 {
 		return 0
 	}

@@ -50,16 +50,15 @@ func (s *udpSocket) Ready(l *loop.Loop, _, _ bool) bool {
 	if s.fair.over {
 		return s.readFairly(l)
 	}
+	s.w.receiver.prepare(s.wild)
+	n := s.w.receiver.receive(s.fd)
+	return n > 0 && s.read(l, n)
+}
+
+// read answers the n datagrams in the slots, and then what else has come, up to a few batches.
+func (s *udpSocket) read(l *loop.Loop, n int) (again bool) {
 	r := s.w.receiver
-	r.prepare(s.wild)
-	for round := range rounds {
-		n := r.receive(s.fd)
-		if n == 0 {
-			return false
-		}
-		if round > 0 { // the loop has just read the clock
-			l.Tick()
-		}
+	for round := 1; ; round++ {
 		s.w.lastQuery.Store(int64(l.Now()))
 		s.w.receives.Inc(l.Index())
 		s.w.datagrams.Add(l.Index(), uint64(n))
@@ -77,6 +76,13 @@ func (s *udpSocket) Ready(l *loop.Loop, _, _ bool) bool {
 			s.spill.dry(s.fd, l.Now())
 			return false
 		}
+		if round == rounds {
+			break
+		}
+		if n = r.receive(s.fd); n == 0 {
+			return false
+		}
+		l.Tick()
 	}
 	s.spill.full(s.fd, l.Now())
 	s.fair.full(s.fd)
