@@ -28,6 +28,7 @@ type receiver struct {
 	control [batch][controlSize]byte
 	buf     [batch][maxQuery]byte
 	size    int // room for control messages that the slots have now
+	placed  int // slots with an answer in the place of their datagram
 }
 
 func newReceiver() *receiver {
@@ -106,10 +107,24 @@ func (r *receiver) origin(i int, q *chain.Query) {
 	}
 }
 
+// slot is the memory of slot i, of which the datagram fills a part.
+func (r *receiver) slot(i int) []byte { return r.buf[i][:] }
+
+// answer notes that the datagram in slot i has an answer of size octets in its place, which sender.slots sends.
+func (r *receiver) answer(i, size int, wild bool) {
+	r.iov[i].SetLen(size)
+	r.placed++
+	if wild {
+		turnControl(r.control[i][:r.hdr[i].hdr.Controllen])
+	}
+}
+
 // rearm makes the first n slots ready for the next receive; the others still are.
 func (r *receiver) rearm(n int) {
+	r.placed = 0
 	for i := range n {
 		invariant.Poison(r.buf[i][:])
+		r.iov[i].SetLen(maxQuery)
 		h := &r.hdr[i].hdr
 		h.Namelen = uint32(len(r.addr[i]))
 		h.SetControllen(r.size)
@@ -156,39 +171,45 @@ func (o *sender) add(q *chain.Query, b []byte, wild bool) {
 	o.n++
 }
 
-// reply gathers an answer to the datagram in slot i of r, which must be sent before the slot is used again.
-func (o *sender) reply(r *receiver, i int, b []byte, wild bool) {
-	to, h := &r.hdr[i].hdr, &o.hdr[o.n].hdr
-	iov := &o.iov[o.n]
-	iov.Base = &b[0]
-	iov.SetLen(len(b))
-	h.Iov, h.Iovlen = iov, 1
-	h.Name, h.Namelen = to.Name, to.Namelen
-	h.Control = nil
-	h.SetControllen(0)
-	if wild {
-		if from, ifindex := readControl(r.control[i][:to.Controllen]); from.IsValid() {
-			h.Control = &o.control[o.n][0]
-			h.SetControllen(writeControl(&o.control[o.n], from, ifindex))
-		}
+// slots sends the answers in the first n slots of r, from where they are.
+func (o *sender) slots(fd int, r *receiver, n int) {
+	switch r.placed {
+	case 0:
+		return
+	case n:
+		o.send(fd, r.hdr[:n])
+		return
 	}
-	o.used += len(b)
-	o.n++
+	for i := range n {
+		if r.iov[i].Len == maxQuery {
+			continue
+		}
+		if o.n == batch {
+			o.flush(fd)
+		}
+		o.hdr[o.n].hdr = r.hdr[i].hdr
+		o.n++
+	}
 }
 
-// flush sends what was gathered. One that can't be sent does not keep the others.
+// flush sends what was gathered.
 func (o *sender) flush(fd int) {
-	for done := 0; done < o.n; {
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&o.hdr[done])), uintptr(o.n-done), unix.MSG_DONTWAIT, 0, 0)
+	o.send(fd, o.hdr[:o.n])
+	o.n, o.used = 0, 0
+}
+
+// send sends messages. One that can't be sent does not keep the others.
+func (o *sender) send(fd int, all []mmsghdr) {
+	for len(all) > 0 {
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&all[0])), uintptr(len(all)), unix.MSG_DONTWAIT, 0, 0)
 		switch {
 		case errno == 0:
-			done += int(n)
+			all = all[n:]
 		case errno == unix.EINTR:
 		case errno == unix.EAGAIN && writableSoon(fd):
 		default:
 			o.dropped.Add(1)
-			done++
+			all = all[1:]
 		}
 	}
-	o.n, o.used = 0, 0
 }

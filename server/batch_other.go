@@ -21,7 +21,9 @@ import (
 type receiver struct {
 	from [batch]unix.Sockaddr
 	size [batch]int
-	buf  [batch][maxQuery + 1]byte // one octet more tells what is longer than any query
+	// placed is how long the answer is that took a datagram's place, 0 for none.
+	placed [batch]int
+	buf    [batch][maxQuery + 1]byte // one octet more tells what is longer than any query
 }
 
 func newReceiver() *receiver { return new(receiver) }
@@ -67,8 +69,15 @@ func (r *receiver) origin(i int, q *chain.Query) {
 	}
 }
 
+// slot is the memory of slot i, of which the datagram fills a part.
+func (r *receiver) slot(i int) []byte { return r.buf[i][:] }
+
+// answer notes that the datagram in slot i has an answer of size octets in its place, which sender.slots sends.
+func (r *receiver) answer(i, size int, _ bool) { r.placed[i] = size }
+
 // rearm makes the first n slots ready for the next receive.
 func (r *receiver) rearm(n int) {
+	clear(r.placed[:n])
 	for i := range n {
 		invariant.Poison(r.buf[i][:])
 	}
@@ -103,11 +112,18 @@ func (o *sender) add(q *chain.Query, b []byte, _ bool) {
 	o.n++
 }
 
-// reply gathers an answer to the datagram in slot i of r.
-func (o *sender) reply(r *receiver, i int, b []byte, _ bool) {
-	o.to[o.n], o.msg[o.n] = r.from[i], b
-	o.used += len(b)
-	o.n++
+// slots gathers the answers in the first n slots of r, which must be sent before the slots are used again.
+func (o *sender) slots(fd int, r *receiver, n int) {
+	for i := range n {
+		if r.placed[i] == 0 {
+			continue
+		}
+		if o.n == batch {
+			o.flush(fd)
+		}
+		o.to[o.n], o.msg[o.n] = r.from[i], r.buf[i][:r.placed[i]]
+		o.n++
+	}
 }
 
 // flush sends what was gathered. One that can't be sent does not keep the others.

@@ -36,6 +36,23 @@ func readControl(b []byte) (to netip.Addr, ifindex uint32) {
 	return
 }
 
+// turnControl makes of the control message that came with a datagram the one that an answer to it needs.
+func turnControl(b []byte) {
+	const header = unix.SizeofCmsghdr
+	if len(b) < header+12 {
+		return
+	}
+	switch h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0])); {
+	case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO:
+		copy(b[header+4:], b[header+8:header+12]) // ipi_spec_dst is where it was sent to
+		clear(b[header : header+4])               // the way back is the routing table's
+	case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(b) >= header+20:
+		if to := netip.AddrFrom16([16]byte(b[header:])); !to.IsLinkLocalUnicast() {
+			clear(b[header+16 : header+20])
+		}
+	}
+}
+
 // writeControl makes the control message that gives an answer its source address, and its length.
 func writeControl(b *[controlSize]byte, from netip.Addr, ifindex uint32) int {
 	const header = unix.SizeofCmsghdr

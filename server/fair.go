@@ -167,6 +167,9 @@ func (s *udpSocket) readFairly(l *loop.Loop) bool {
 	s.repeats.begin(s.table.Load())
 	s.w.BeginBatch()
 	dropped := g.serve(s, each)
+	for i, r := range g.slots {
+		s.out.slots(s.fd, r, g.n[i])
+	}
 	s.out.flush(s.fd) // what is sent may refer to the slots
 	for i, r := range g.slots {
 		r.rearm(g.n[i])

@@ -21,8 +21,8 @@ import (
 //  1. A packet is looked for by all of it but the ID (repeats.find). When it was seen before, it is kept as its walk ends in
 //     this batch (repeats.keep).
 //  2. A memo stands while no guard's version has moved and its time has not come; else the guards are asked (memo.stands).
-//  3. Its counters are counted (memo.count), its answer is copied with the new ID and gathered for sending
-//     (udpSocket.repeat, tcpConn.repeat).
+//  3. Its counters are counted (memo.count), and its answer is written with the new ID: over the packet that it answers
+//     (udpSocket.repeat), which leaves from where it came (sender.slots), or behind others (tcpConn.repeat).
 
 // repeats are the answers that one socket keeps: a listening one those of all its connections.
 type repeats struct {
@@ -56,12 +56,13 @@ const (
 
 // memo is one kept answer. It is a cache line: of thousands of them none is warm when its packet comes.
 type memo struct {
-	block []byte // the packet and the answer
-	asked int    // octets of the packet; 0 for a memo without one
+	block []byte // the packet, the answer's header without ID, and the answer from where it is not as the packet
+	asked uint16 // octets of the packet; 0 for a memo without one
+	same  uint16 // octets from the start of both in which the answer, but for its header, is as the packet
 	until time.Duration
 	at    uint64 // the sum of the guards' versions, which only grow, when they were asked last
 	*effects
-	rest *renewal
+	renewal *renewal
 }
 
 // effects are what many memos have in common.
@@ -74,11 +75,23 @@ type effects struct {
 // renewal is what asking the guards takes.
 type renewal struct {
 	guards []chain.Guard
-	ttls   []uint16 // where the answer's times to live are
+	ttls   []uint16 // where in the memo's rest the answer's times to live are
 }
 
+const keptHeader = wire.HeaderSize - 2
+
 func (k *memo) packet() []byte { return k.block[:k.asked] }
-func (k *memo) answer() []byte { return k.block[k.asked:] }
+func (k *memo) header() []byte { return k.block[k.asked:][:keptHeader] }
+func (k *memo) rest() []byte   { return k.block[k.asked+keptHeader:] }
+
+// size gives the octets of the answer.
+func (k *memo) size() int { return int(k.same) + len(k.rest()) }
+
+// over writes the answer over its packet, but for the ID, and gives its size.
+func (k *memo) over(packet []byte) int {
+	copy(packet[2:], k.header())
+	return int(k.same) + copy(packet[k.same:], k.rest())
+}
 
 // begin drops all when the table is another one.
 func (m *repeats) begin(t *Table) {
@@ -191,13 +204,36 @@ func (m *repeats) memoOf(q *chain.Query, packet, answer []byte) *memo {
 		len(q.EDNS.Options) > 0 || !q.Repeat(r) || len(r.Cells) > maxCells || len(r.Guards) > maxGuards {
 		return nil
 	}
-	block := append(append(make([]byte, 0, len(packet)+len(answer)), packet...), answer...)
-	k := &memo{block: block, asked: len(packet), effects: m.effectsOf(r), rest: &renewal{guards: append([]chain.Guard(nil), r.Guards...)}}
-	var ok bool
-	if k.rest.ttls, ok = ttlsOf(k.answer()); !ok || !k.renew(q.Now()) {
+	ttls, ok := ttlsOf(answer)
+	if !ok {
+		return nil
+	}
+	k := &memo{asked: uint16(len(packet)), effects: m.effectsOf(r)}
+	k.same = uint16(common(packet, answer, ttls))
+	k.renewal = &renewal{guards: append([]chain.Guard(nil), r.Guards...), ttls: ttls}
+	k.block = append(make([]byte, 0, len(packet)+keptHeader+len(answer)-int(k.same)), packet...)
+	k.block = append(append(k.block, answer[2:wire.HeaderSize]...), answer[k.same:]...)
+	for i := range ttls {
+		ttls[i] -= k.same
+	}
+	if !k.renew(q.Now()) {
 		return nil
 	}
 	return k
+}
+
+// common gives how much of an answer is as in its packet, which is the question at least, and ends before the first time to
+// live.
+func common(packet, answer []byte, ttls []uint16) int {
+	end := min(len(packet), len(answer))
+	if len(ttls) > 0 {
+		end = min(end, int(ttls[0]))
+	}
+	at := wire.HeaderSize
+	for at < end && packet[at] == answer[at] {
+		at++
+	}
+	return at
 }
 
 // effectsOf gives the effects of r: the last memo's own where they are the same.
@@ -246,8 +282,8 @@ func (e *effects) moved() (sum uint64) {
 // renew asks the guards.
 func (k *memo) renew(now time.Duration) bool {
 	k.until, k.at = math.MaxInt64, k.moved() // first: what changes while a guard looks is found next time
-	for i := range k.rest.guards {
-		g := &k.rest.guards[i]
+	for i := range k.renewal.guards {
+		g := &k.renewal.guards[i]
 		ttl, until, ok := g.Check(now)
 		if !ok {
 			return false
@@ -256,8 +292,8 @@ func (k *memo) renew(now time.Duration) bool {
 		if ttl < 0 {
 			continue
 		}
-		for _, at := range k.rest.ttls {
-			binary.BigEndian.PutUint32(k.answer()[at:], uint32(ttl))
+		for _, at := range k.renewal.ttls {
+			binary.BigEndian.PutUint32(k.rest()[at:], uint32(ttl))
 		}
 	}
 	return true
@@ -305,10 +341,7 @@ func (s *udpSocket) repeat(r *receiver, i int, packet []byte) bool {
 		return false
 	}
 	k.count(s.w)
-	answer := k.answer()
-	b := append(s.out.space(s.fd, len(answer)), answer...)
-	b[0], b[1] = packet[0], packet[1]
-	s.out.reply(r, i, b, s.wild)
+	r.answer(i, k.over(r.slot(i)), s.wild)
 	s.w.repeated.Inc(s.w.Loop.Index())
 	return true
 }
@@ -322,10 +355,9 @@ func (c *tcpConn) repeat(packet []byte) bool {
 	}
 	k.count(c.w)
 	c.room()
-	at := len(c.out)
-	answer := k.answer()
-	c.out = append(append(c.out, byte(len(answer)>>8), byte(len(answer))), answer...)
-	c.out[at+2], c.out[at+3] = packet[0], packet[1]
+	size := k.size()
+	c.out = append(c.out, byte(size>>8), byte(size), packet[0], packet[1])
+	c.out = append(append(append(c.out, k.header()...), packet[wire.HeaderSize:k.same]...), k.rest()...)
 	c.w.repeatedTCP.Inc(c.w.Loop.Index())
 	return true
 }

@@ -18,7 +18,7 @@ func (m *repeats) seek(name string) bool {
 		set := &m.sets[hash>>32%repeatSets]
 		for i, h := range set.hash {
 			if h&^lately == hash {
-				set.memo[i] = &memo{block: packet, asked: len(packet), until: math.MaxInt64}
+				set.memo[i] = &memo{block: packet, asked: uint16(len(packet)), until: math.MaxInt64}
 			}
 		}
 	}

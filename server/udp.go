@@ -16,7 +16,8 @@ import (
 //     it (batch_linux.go), else one by one (batch_other.go).
 //  2. Each datagram that was not answered before (repeat.go) goes through the gate and down its chain (deliver,
 //     chain.Worker.Start).
-//  3. What is answered is fitted straight into the socket's send buffer (udpSocket.Finish, sender.reply).
+//  3. What is answered is fitted straight into the socket's send buffer (udpSocket.Finish), or into the datagram's own place
+//     (udpSocket.repeat).
 //  4. The batch is sent when the slots are through, or full (sender.Flush).
 
 // batch is how many datagrams one system call takes: the gain ends near 32.
@@ -67,6 +68,7 @@ func (s *udpSocket) read(l *loop.Loop, n int) (again bool) {
 		for i := range n {
 			s.deliver(r, i)
 		}
+		s.out.slots(s.fd, r, n)
 		s.out.flush(s.fd) // what is sent may refer to the slots
 		r.rearm(n)
 		s.w.EndBatch()
