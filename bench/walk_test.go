@@ -208,14 +208,25 @@ func BenchmarkHeadless500(b *testing.B) {
 	w.bench(b)
 }
 
-func BenchmarkZone(b *testing.B) {
-	path := filepath.Join(b.TempDir(), "zone")
-	if err := writeZone(path, 10000); err != nil {
-		b.Fatal(err)
+// zoneWalker asks a zone of 100,000 names.
+func zoneWalker(tb testing.TB, questions []question, code wire.Rcode, records int) *walker {
+	path := filepath.Join(tb.TempDir(), "zone")
+	if err := writeZone(path, 100000); err != nil {
+		tb.Fatal(err)
 	}
-	w := newWalker(b, "large.example:53 {\nerrors\nprometheus 127.0.0.1:0\nfile "+path+"\n}\n", numbered(10000, "large.example.", dns.TypeA), false)
-	w.until(b, wire.NoError, 1)
-	w.bench(b)
+	w := newWalker(tb, "large.example:53 {\nerrors\nprometheus 127.0.0.1:0\nfile "+path+"\n}\n", questions, false)
+	w.until(tb, code, records)
+	return w
+}
+
+func missing(i int) string { return fmt.Sprintf("none-%d.large.example.", i) }
+
+func BenchmarkZone(b *testing.B) {
+	zoneWalker(b, numbered(100000, "large.example.", dns.TypeA), wire.NoError, 1).bench(b)
+}
+
+func BenchmarkZoneMissing(b *testing.B) {
+	zoneWalker(b, spread(10000, 10000, dns.TypeA, missing), wire.NXDomain, 0).bench(b)
 }
 
 // BenchmarkRuler is the least that the same answers take: a copy and a few octets.
