@@ -4,6 +4,7 @@ package server
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"sync/atomic"
 	"unsafe"
 
@@ -136,12 +137,20 @@ func (r *receiver) rearm(n int) {
 type sender struct {
 	n       int
 	used    int
+	longest int // of the gathered answers, octets
+	pieces  fragments
 	hdr     [batch]mmsghdr
 	iov     [batch]unix.Iovec
 	addr    [batch][28]byte
 	control [batch][controlSize]byte
 	buf     []byte
 	dropped *atomic.Uint64 // answers that the kernel did not take
+}
+
+// begin prepares for a socket. What the kernel does not take is counted in dropped.
+func (o *sender) begin(fd int, local netip.Addr, dropped *atomic.Uint64) {
+	o.buf, o.dropped = make([]byte, sendBuffer), dropped
+	o.pieces.begin(fd, local)
 }
 
 // space gives an empty slice with room for size octets behind what is already gathered, sending that first if need be.
@@ -168,6 +177,7 @@ func (o *sender) add(q *chain.Query, b []byte, wild bool) {
 		h.SetControllen(writeControl(&o.control[i], q.Back.From, q.Back.IfIndex))
 	}
 	o.used += len(b)
+	o.longest = max(o.longest, len(b))
 	o.n++
 }
 
@@ -176,7 +186,8 @@ func (o *sender) slots(fd int, r *receiver, n int) {
 	switch r.placed {
 	case 0:
 		return
-	case n:
+	case n: // a repeated answer is short
+		o.pieces.before(fd, 0)
 		o.send(fd, r.hdr[:n])
 		return
 	}
@@ -194,22 +205,29 @@ func (o *sender) slots(fd int, r *receiver, n int) {
 
 // flush sends what was gathered.
 func (o *sender) flush(fd int) {
+	if o.n == 0 {
+		return
+	}
+	o.pieces.before(fd, o.longest)
 	o.send(fd, o.hdr[:o.n])
-	o.n, o.used = 0, 0
+	o.n, o.used, o.longest = 0, 0, 0
 }
 
 // send sends messages. One that can't be sent does not keep the others.
 func (o *sender) send(fd int, all []mmsghdr) {
-	for len(all) > 0 {
+	for tries := 0; len(all) > 0; {
 		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&all[0])), uintptr(len(all)), unix.MSG_DONTWAIT, 0, 0)
 		switch {
 		case errno == 0:
-			all = all[n:]
+			all, tries = all[n:], 0
 		case errno == unix.EINTR:
 		case errno == unix.EAGAIN && writableSoon(fd):
+		case errno == unix.EMSGSIZE && tries == 0: // a narrow path, or another process with this socket thinks otherwise
+			o.pieces.allow(fd, true)
+			tries++
 		default:
 			o.dropped.Add(1)
-			all = all[1:]
+			all, tries = all[1:], 0
 		}
 	}
 }

@@ -22,7 +22,7 @@ func TestUDPAllocatesNothing(t *testing.T) {
 	table := &Table{Label: "dns://:53", Config: &chain.Config{}}
 	table.Add(wire.Root, b.Chain())
 	u.table = newPointer(table)
-	u.out.buf, u.out.dropped = make([]byte, sendBuffer), &w.dropped
+	u.out.begin(u.fd, u.local.Addr(), &w.dropped)
 	rec := newReceiver()
 	packet := query("wWw.example.org", 5, 1232)
 	done := make(chan float64)

@@ -93,6 +93,11 @@ type sender struct {
 	dropped *atomic.Uint64 // answers that the kernel did not take
 }
 
+// begin prepares for a socket. What the system does not take is counted in dropped.
+func (o *sender) begin(_ int, _ netip.Addr, dropped *atomic.Uint64) {
+	o.buf, o.dropped = make([]byte, sendBuffer), dropped
+}
+
 // space gives an empty slice with room for size octets behind what is already gathered, sending that first if need be.
 func (o *sender) space(fd, size int) []byte {
 	if o.n == batch || o.used+size > len(o.buf) {

@@ -71,7 +71,7 @@ func newBed(tb testing.TB, again bool) *bed {
 	t := &Table{Label: "dns://:53", Config: &chain.Config{}}
 	t.Add(wire.Root, b.Chain())
 	u := &udpSocket{w: s.workers[0], fd: fd, local: local, table: new(atomic.Pointer[Table])}
-	u.out.buf, u.out.dropped = make([]byte, sendBuffer), &s.workers[0].dropped
+	u.out.begin(fd, local.Addr(), &s.workers[0].dropped)
 	u.table.Store(t)
 	client, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(local))
 	if err != nil {

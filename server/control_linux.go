@@ -73,6 +73,52 @@ func writeControl(b *[controlSize]byte, from netip.Addr, ifindex uint32) int {
 	return header + 24
 }
 
+// wholeUpTo is the size of an answer that reaches everybody in one piece: an IPv6 packet of the smallest MTU (RFC 8200, 5)
+// less its headers, as the DNS Flag Day 2020 has it.
+const wholeUpTo = 1232
+
+// wholeAgain is after how many calls without larger answers they are sent whole again.
+const wholeAgain = 1000
+
+// fragments tells the kernel whether it may cut an IPv4 socket's datagrams into fragments. Small ones go without: they need no
+// identification (RFC 6864, 4), the search for which costs a fiftieth of a query. With larger ones it may, and leaves path MTU
+// discovery to others: a fragmented answer is better than none.
+type fragments struct {
+	ipv4, allowed bool
+	calls         int // without a larger answer since they are allowed
+}
+
+func (f *fragments) begin(fd int, addr netip.Addr) {
+	f.ipv4 = addr.Is4()
+	f.allow(fd, false)
+}
+
+func (f *fragments) allow(fd int, allowed bool) {
+	if !f.ipv4 {
+		return
+	}
+	mode := unix.IP_PMTUDISC_DO
+	if allowed {
+		mode = unix.IP_PMTUDISC_DONT
+	}
+	f.allowed, f.calls = allowed, 0
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, mode)
+}
+
+// before is told before each call how long its longest answer is.
+func (f *fragments) before(fd, longest int) {
+	switch {
+	case longest > wholeUpTo && !f.allowed:
+		f.allow(fd, true)
+	case longest > wholeUpTo:
+		f.calls = 0
+	case f.allowed:
+		if f.calls++; f.calls >= wholeAgain {
+			f.allow(fd, false)
+		}
+	}
+}
+
 // tune sets what is particular to UDP sockets.
 func tune(fd int, addr netip.Addr) error {
 	var err error
@@ -81,10 +127,6 @@ func tune(fd int, addr netip.Addr) error {
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
 	case wild: // a bound socket knows its address, and the kernel need not find it out for each datagram
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
-	}
-	if addr.Is4() {
-		// Path MTU discovery is left to others: a fragmented answer is better than none (RFC 9715 concerns larger ones).
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)
 	}
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer) // less is not an error

@@ -212,7 +212,7 @@ func (l *Listener) openUDP(i int, addr netip.AddrPort, inherited []int, group *s
 	}
 	w := l.s.workers[on]
 	u := &udpSocket{w: w, fd: fd, local: addr, wild: addr.Addr().IsUnspecified(), table: &l.table}
-	u.out.buf, u.out.dropped = make([]byte, sendBuffer), &w.dropped
+	u.out.begin(fd, addr.Addr(), &w.dropped)
 	u.spill.spill = group
 	l.udp[on] = append(l.udp[on], u)
 	return nil
