@@ -11,19 +11,19 @@ import (
 	"strings"
 )
 
-// method is the head of the page, limits its end.
+// method is the head of the page. Behind the tables come what was found out about them otherwise, and what they don't tell.
 var (
 	//go:embed method.md
 	method string
+	//go:embed profile.md
+	profile string
 	//go:embed silent.md
 	silent string
 )
 
 // render writes the page from the results that are in the folder.
 func render(results, page string) error {
-	var b strings.Builder
-	b.WriteString(method)
-	found := 0
+	var all []*Result
 	for _, w := range works() {
 		text, err := os.ReadFile(filepath.Join(results, w.name+".json"))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -36,13 +36,18 @@ func render(results, page string) error {
 		if err := json.Unmarshal(text, out); err != nil {
 			return fmt.Errorf("%s.json: %w", w.name, err)
 		}
-		found++
-		out.page(&b)
+		all = append(all, out)
 	}
-	if found == 0 {
+	if len(all) == 0 {
 		return fmt.Errorf("%s holds no results", results)
 	}
-	b.WriteString("\n" + silent)
+	var b strings.Builder
+	b.WriteString(method)
+	summary(&b, all)
+	for _, out := range all {
+		out.page(&b)
+	}
+	b.WriteString("\n" + profile + "\n" + silent)
 	return os.WriteFile(page, []byte(b.String()), 0o644)
 }
 
