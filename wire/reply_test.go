@@ -223,3 +223,28 @@ func TestOwnDataFitsAsAnyOther(t *testing.T) {
 		}
 	}
 }
+
+func TestRecordsAboveAreWrittenAsAnyOther(t *testing.T) {
+	zone, data := MustName("example.org."), []byte("some data")
+	for _, name := range []string{"example.org.", "www.example.org.", "a.b.c.Example.org."} {
+		r := parsed(t, question(name, dns.TypeA, 0))
+		for n := range 4 {
+			var got, want Reply
+			var above Above
+			got.Begin(r, NXDomain, FlagAA)
+			want.Begin(r, NXDomain, FlagAA)
+			for i := range n {
+				above.Add(zone, TypeTXT, ClassIN, uint32(60+i%2), data[:i])
+				want.Append(Authority, zone, TypeTXT, ClassIN, uint32(60+i%2), data[:i])
+			}
+			got.AppendAbove(Authority, &above)
+			if above.Len() != n || !bytes.Equal(got.Bytes(), want.Bytes()) || got.PlainLen() != want.PlainLen() {
+				t.Errorf("%d records, %d octets in full:\n%x\nwant %d:\n%x", n, got.PlainLen(), got.Bytes(), want.PlainLen(), want.Bytes())
+			}
+			least, most, count := got.TTLs()
+			if l, m, c := want.TTLs(); least != l || most != m || count != c {
+				t.Errorf("TTLs %d to %d of %d records; want %d to %d of %d", least, most, count, l, m, c)
+			}
+		}
+	}
+}
