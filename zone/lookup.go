@@ -73,15 +73,21 @@ func (z *Zone) Lookup(q Question, reply *wire.Reply) Answer {
 			return Answer{Result: Success}
 		}
 	}
-	node := l.names.look(l.Name)
-	switch exists := node >= 0 && !l.empty(node); {
-	case l.cuts:
-	case exists:
-		return l.exact(node)
-	case !l.wild:
-		return l.missing(node >= 0)
+	if l.cuts {
+		return l.descend()
 	}
-	return l.descend()
+	node := l.names.look(l.Name)
+	var sets []byte
+	if node >= 0 {
+		sets = l.names.setsAt(node + len(l.Name))
+	}
+	switch {
+	case len(sets) > 0:
+		return l.exact(node, sets)
+	case l.wild:
+		return l.descend()
+	}
+	return l.missing(node >= 0)
 }
 
 // descend walks the names from the apex down to the question's.
@@ -113,7 +119,7 @@ func (l *look) descend() Answer {
 	}
 	switch {
 	case found >= 0:
-		return l.exact(found)
+		return l.exact(found, l.names.sets(found))
 	case encloser != nil && !l.closerEmpty(encloser):
 		return l.synthesize(wild)
 	}
@@ -130,15 +136,15 @@ func (l *look) closerEmpty(encloser wire.Name) bool {
 	return false
 }
 
-// exact answers for a name that has records.
-func (l *look) exact(node int) Answer {
+// exact answers for a name that has records, which are in sets.
+func (l *look) exact(node int, sets []byte) Answer {
 	if l.Type != wire.TypeCNAME {
-		if alias := l.get(node, wire.TypeCNAME); alias != nil {
+		if alias := pick(sets, wire.TypeCNAME); alias != nil {
 			l.appendSet(wire.Answer, l.Name, wire.TypeCNAME, alias)
 			return l.follow(node, alias)
 		}
 	}
-	records := l.get(node, l.Type)
+	records := pick(sets, l.Type)
 	if records == nil {
 		return l.noData(node)
 	}
@@ -269,14 +275,22 @@ func (l *look) appendSigs(s wire.Section, owner wire.Name, node int, covered wir
 }
 
 func (l *look) appendSOA(s wire.Section) {
-	l.appendSet(s, l.soaOwner, wire.TypeSOA, l.soa)
+	if l.soaAbove.Len() > 0 {
+		l.reply.AppendAbove(s, &l.soaAbove)
+	} else {
+		l.appendSet(s, l.soaOwner, wire.TypeSOA, l.soa)
+	}
 	if l.DO {
 		l.appendSet(s, l.soaOwner, wire.TypeRRSIG, l.soaSigs)
 	}
 }
 
 func (l *look) appendNS(s wire.Section) {
-	l.appendSet(s, l.origin, wire.TypeNS, l.apex)
+	if l.nsAbove.Len() > 0 {
+		l.reply.AppendAbove(s, &l.nsAbove)
+	} else {
+		l.appendSet(s, l.origin, wire.TypeNS, l.apex)
+	}
 	if l.DO {
 		l.appendSet(s, l.origin, wire.TypeRRSIG, l.nsSigs)
 	}

@@ -221,7 +221,27 @@ func (b *builder) finish() (*Zone, error) {
 	}
 	z.names.close()
 	z.names.index()
+	if wire.Equal(z.soaOwner, z.origin) {
+		z.soaAbove = z.above(wire.TypeSOA, z.soa)
+	}
+	z.nsAbove = z.above(wire.TypeNS, z.apex)
 	return z, nil
+}
+
+// maxAbove is how many records of the apex are kept as replies have them: more than zones have servers.
+const maxAbove = 64
+
+// above gives a set of the apex as replies have it. The root's has no pointer for an owner.
+func (z *Zone) above(t wire.Type, s set) (p wire.Above) {
+	for len(s) > 0 && len(z.origin) > 1 && p.Len() < maxAbove {
+		ttl, class, data, rest := s.next()
+		p.Add(z.origin, t, class, ttl, data)
+		s = rest
+	}
+	if len(s) > 0 {
+		return wire.Above{}
+	}
+	return p
 }
 
 // enter adds an owner, and before it the empty non-terminals above it. The names that sort between an ancestor and the

@@ -4,17 +4,32 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"math"
+	"math/bits"
 
 	"github.com/godwit-dns/godwit/wire"
 )
 
-// table is a zone's names in canonical order, empty non-terminals too, each with its sets of records right behind it: a
-// lookup reads one slot and one place in the block. A name's number is that place; none is negative.
+// table is a zone's names in canonical order, empty non-terminals too, each with its sets of records right behind it. A
+// name's number is its place in the block; none is negative. A lookup reads a group of marks, one place and one name: for a
+// name that is not there the marks alone, which are few enough to stay near the processor.
 type table struct {
-	block []byte   // for each name: the name in wire form, the length of its sets in 4 octets, the sets
-	at    []uint32 // where each begins
-	seed  maphash.Seed
-	slots []uint64 // open addressing: the upper half of the hash, and 1 + number; 0 is free
+	block  []byte   // for each name: the name in wire form, the length of its sets in 4 octets, the sets
+	at     []uint32 // where each begins
+	seed   maphash.Seed
+	marks  []byte   // open addressing in groups of groupSize: some bits of a name's hash with taken, 0 is free
+	places []uint32 // what number each mark is for
+}
+
+// A group is one word of marks.
+const (
+	groupSize = 8
+	ones      = 0x0101010101010101
+	taken     = 0x80
+)
+
+// marked gives the group that the name with a hash is looked for in first, and its mark.
+func (t *table) marked(h uint64) (group int, mark byte) {
+	return int(h) & (len(t.marks)/groupSize - 1), byte(h>>56) | taken
 }
 
 // sizeLen is what stands between a name and its sets.
@@ -50,33 +65,39 @@ func (t *table) close() {
 func (t *table) index() {
 	t.block = append([]byte(nil), t.block...)
 	t.at = append([]uint32(nil), t.at...)
-	size := 8
-	for 2*size < 3*len(t.at) {
-		size *= 2
+	groups := 1
+	for 7*groups < len(t.at) { // of each group one place stays free, in the mean
+		groups *= 2
 	}
-	t.seed, t.slots = maphash.MakeSeed(), make([]uint64, size)
+	t.seed = maphash.MakeSeed()
+	t.marks, t.places = make([]byte, groups*groupSize), make([]uint32, groups*groupSize)
 	for _, at := range t.at {
-		h := t.name(int(at)).Hash(t.seed)
-		i := h & uint64(size-1)
-		for t.slots[i] != 0 {
-			i = (i + 1) & uint64(size-1)
+		group, mark := t.marked(t.name(int(at)).Hash(t.seed))
+		i := group * groupSize
+		for t.marks[i] != 0 {
+			i = (i + 1) & (len(t.marks) - 1)
 		}
-		t.slots[i] = h>>32<<32 | uint64(at) + 1
+		t.marks[i], t.places[i] = mark, at
 	}
 }
 
 // look finds the number of a lower-case name, -1 when it is not in the table.
 func (t *table) look(n wire.Name) int {
-	h := n.Hash(t.seed)
-	for i := h; ; i++ {
-		s := t.slots[i&uint64(len(t.slots)-1)]
-		if s == 0 {
+	group, mark := t.marked(n.Hash(t.seed))
+	for {
+		word := binary.LittleEndian.Uint64(t.marks[group*groupSize:])
+		// The lowest octet that is set in same is the first mark alike; one above it may be none.
+		differ := word ^ ones*uint64(mark)
+		for same := (differ - ones) &^ differ & (ones * taken); same != 0; same &= same - 1 {
+			at := int(t.places[group*groupSize+bits.TrailingZeros64(same)/8])
+			if len(n) <= len(t.block)-at && string(t.block[at:at+len(n)]) == string(n) {
+				return at // a name ends with the root's label, so none begins with another
+			}
+		}
+		if ^word&(ones*taken) != 0 { // a place is free: the name would have it
 			return -1
 		}
-		at := int(uint32(s) - 1)
-		if s>>32 == h>>32 && len(n) <= len(t.block)-at && string(t.block[at:at+len(n)]) == string(n) {
-			return at // a name ends with the root's label, so none begins with another
-		}
+		group = (group + 1) & (len(t.marks)/groupSize - 1)
 	}
 }
 
@@ -92,7 +113,10 @@ func (t *table) afterName(i int) int {
 func (t *table) name(i int) wire.Name { return wire.Name(t.block[i:t.afterName(i)]) }
 
 // sets gives the sets of a name, one behind the other with their heads.
-func (t *table) sets(i int) []byte {
-	b := t.block[t.afterName(i):]
+func (t *table) sets(i int) []byte { return t.setsAt(t.afterName(i)) }
+
+// setsAt gives the sets of the name that ends before i.
+func (t *table) setsAt(i int) []byte {
+	b := t.block[i:]
 	return b[sizeLen : sizeLen+int(binary.BigEndian.Uint32(b))]
 }

@@ -21,6 +21,7 @@ type Zone struct {
 	// The apex's SOA and NS records and their signatures stand apart from the apex's other records, as lookups need.
 	soaOwner                   wire.Name
 	soa, soaSigs, apex, nsSigs set
+	soaAbove, nsAbove          wire.Above // the two as replies have them; empty where they can't stand so
 
 	names  table
 	signed bool // there are NSEC records, or signatures of some
@@ -54,8 +55,11 @@ const setHead = 6
 func (z *Zone) empty(i int) bool { return len(z.names.sets(i)) == 0 }
 
 // get gives the set of a type at name i; nil when there is none.
-func (z *Zone) get(i int, t wire.Type) set {
-	for b := z.names.sets(i); len(b) > 0; {
+func (z *Zone) get(i int, t wire.Type) set { return pick(z.names.sets(i), t) }
+
+// pick gives the set of a type out of a name's; nil when there is none.
+func pick(sets []byte, t wire.Type) set {
+	for b := sets; len(b) > 0; {
 		n := setHead + int(binary.BigEndian.Uint32(b[2:]))
 		if wire.Type(binary.BigEndian.Uint16(b)) == t {
 			return set(b[setHead:n])

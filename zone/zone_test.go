@@ -267,3 +267,27 @@ func lookup(z *Zone, r *wire.Request) string {
 	a := z.Lookup(Question{Name: r.Name(), Type: r.Type}, &m)
 	return fmt.Sprintf("%d %s %s %x", a.Result, a.Target, a.Wildcard, m.Bytes())
 }
+
+// TestTablesFindWhatTheyHave fills tables of every size around those at which groups are added, where names that share a
+// group overflow into others.
+func TestTablesFindWhatTheyHave(t *testing.T) {
+	for _, size := range []int{0, 1, 7, 8, 13, 14, 15, 28, 29, 56, 57, 1792, 1793, 5000} {
+		var names table
+		for i := range size {
+			if err := names.enter(wire.MustName(fmt.Sprintf("name-%d.example.org.", i))); err != nil {
+				t.Fatal(err)
+			}
+			names.close()
+		}
+		names.index()
+		for i := range 2*size + 10 {
+			want := -1
+			if i < size {
+				want = int(names.at[i])
+			}
+			if got := names.look(wire.MustName(fmt.Sprintf("name-%d.example.org.", i))); got != want {
+				t.Errorf("of %d names, number %d is at %d, want %d", size, i, got, want)
+			}
+		}
+	}
+}
