@@ -17,20 +17,18 @@ type Table struct {
 	// Dropped is told of every query that no block takes.
 	Dropped func(q *chain.Query)
 
-	zones    map[string][]*chain.Chain // by zone in wire form, in the order of the Corefile
-	root     []*chain.Chain            // the root's of them: most names end there
-	filtered bool                      // some block has filters: which one takes a query is not only the packet's doing
-	depths   uint64                    // bit n: some zone has n labels; bit 63 also stands for more
+	zones    wire.Index[[]*chain.Chain] // by zone, in the order of the Corefile
+	root     []*chain.Chain             // the root's of them: most names end there
+	filtered bool                       // some block has filters: which one takes a query is not only the packet's doing
+	depths   uint64                     // bit n: some zone has n labels; bit 63 also stands for more
 }
 
 // Add enters a block's chain under one of its zones.
 func (t *Table) Add(zone wire.Name, c *chain.Chain) {
-	if t.zones == nil {
-		t.zones = map[string][]*chain.Chain{}
-	}
-	t.zones[string(zone)] = append(t.zones[string(zone)], c)
+	chains, _ := t.zones.Get(zone)
+	t.zones.Set(zone, append(chains, c))
 	t.filtered = t.filtered || len(c.Filters) > 0
-	t.root = t.zones[string(wire.Root)]
+	t.root, _ = t.zones.Get(wire.Root)
 	t.depths |= 1 << min(zone.Labels(), 63)
 }
 
@@ -55,7 +53,7 @@ func (t *Table) Route(q *chain.Query) *chain.Chain {
 		if labels == 0 || t.depths&(1<<min(labels, 63)) != 0 {
 			chains := t.root
 			if labels > 0 {
-				chains = t.zones[string(name)]
+				chains, _ = t.zones.Get(name)
 			}
 			for _, c := range chains {
 				if c.Empty() {

@@ -85,14 +85,14 @@ func (s *Names) enter(i int) {
 	s.slots[h] = uint32(i + 1)
 }
 
-// Index maps zones, as lower-case names in wire form, to what is kept for them.
-type Index[T any] map[string]T
+// Index is what is kept for zones.
+type Index[T any] struct{ wire.Index[T] }
 
 // Find gives the longest zone that the lower-case name n is in, counted in labels, and what is kept for it. The zone
 // returned refers to n.
-func (x Index[T]) Find(n wire.Name) (zone wire.Name, v T, ok bool) {
+func (x *Index[T]) Find(n wire.Name) (zone wire.Name, v T, ok bool) {
 	for rest := n; ; rest = rest.Parent() {
-		if v, ok = x[string(rest)]; ok {
+		if v, ok = x.Get(rest); ok {
 			return rest, v, true
 		}
 		if len(rest) <= 1 {

@@ -131,7 +131,9 @@ func TestInclude(t *testing.T) {
 }
 
 func TestIndexTakesTheLongest(t *testing.T) {
-	x := Index[int]{string(wire.MustName("org.")): 1, string(wire.MustName("example.org.")): 2}
+	var x Index[int]
+	x.Set(wire.MustName("org."), 1)
+	x.Set(wire.MustName("example.org."), 2)
 	for name, want := range map[string]int{"a.example.org.": 2, "example.org.": 2, "xexample.org.": 1, "org.": 1, "com.": 0, ".": 0} {
 		if _, got, ok := x.Find(wire.MustName(name)); got != want || ok != (want != 0) {
 			t.Errorf("%s: %d", name, got)

@@ -155,7 +155,7 @@ func (f *File) wildcard(q *chain.Query) string {
 
 // Transfer gives a whole zone, or its SOA alone for the serial that it has.
 func (f *File) Transfer(name wire.Name, serial uint32) (iter.Seq[chain.RR], error) {
-	s, ok := f.zones[string(name)]
+	s, ok := f.zones.Get(name)
 	if !ok {
 		return nil, chain.ErrNotAuthoritative
 	}

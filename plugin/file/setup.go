@@ -44,7 +44,7 @@ func (o *options) rows() corefile.Options {
 }
 
 func setup(s *chain.Setup) error {
-	f := &File{zones: zone.Index[*served]{}, state: chain.NewSlot[state](s)}
+	f := &File{state: chain.NewSlot[state](s)}
 	opt := options{reload: time.Minute}
 	var sources []*source
 	for i := range s.Lines {
@@ -112,7 +112,7 @@ func read(s *chain.Setup, f *File, l *corefile.Line, opt *options) (*source, err
 			}
 			s.Warn(corefile.Warning{Pos: l.Args[0].Pos, Text: err.Error() + "; trying again in " + opt.reload.String()})
 		}
-		f.zones[string(origin)] = z
+		f.zones.Set(origin, z)
 	}
 	return src, nil
 }

@@ -106,7 +106,7 @@ func read(s *chain.Setup, o *corefile.Line) (*line, error) {
 	if err := corefile.ArgCount(o, 2, -1, "CLASS TYPE [ZONE...]"); err != nil {
 		return nil, err
 	}
-	l := &line{zones: zone.Index[string]{}, scope: newScope(nil, nil)}
+	l := &line{scope: newScope(nil, nil)}
 	var ok bool
 	if l.class, ok = dns.StringToClass[o.Args[0].Text]; !ok {
 		return nil, corefile.Errorf(o.Args[0].Pos, "invalid query class %s", o.Args[0].Text)
@@ -127,7 +127,7 @@ func read(s *chain.Setup, o *corefile.Line) (*line, error) {
 			return nil, fmt.Errorf("%q is no zone: %w", text, err)
 		}
 		wire.ToLower(n)
-		l.zones[string(n)] = text
+		l.zones.Set(n, text)
 	}
 	if len(l.match) == 0 {
 		l.match = []*regexp.Regexp{regexp.MustCompile(".*")}

@@ -7,7 +7,6 @@ import (
 	"github.com/godwit-dns/godwit/chain"
 	"github.com/godwit-dns/godwit/corefile"
 	"github.com/godwit-dns/godwit/wire"
-	"github.com/godwit-dns/godwit/zone"
 )
 
 // Spec is the transfer directive.
@@ -67,7 +66,7 @@ func (p *policy) to(w corefile.Word) error {
 }
 
 func setup(s *chain.Setup) error {
-	t := &Transfer{log: s.Env.Log, zones: zone.Index[*policy]{}, running: make(chan struct{}, maxRunning)}
+	t := &Transfer{log: s.Env.Log, running: make(chan struct{}, maxRunning)}
 	for i := range s.Lines {
 		l := &s.Lines[i]
 		p := new(policy)
@@ -87,8 +86,8 @@ func setup(s *chain.Setup) error {
 				return corefile.Errorf(l.Name.Pos, "transfer: %q is no zone: %v", text, err)
 			}
 			wire.ToLower(n)
-			if _, taken := t.zones[string(n)]; !taken { // the first line that names a zone has it
-				t.zones[string(n)] = p
+			if _, taken := t.zones.Get(n); !taken { // the first line that names a zone has it
+				t.zones.Set(n, p)
 			}
 		}
 	}
