@@ -181,8 +181,12 @@ func (s *Slot[T]) Of(q *Query) *T {
 }
 
 func (s *Slot[T]) zero(q *Query) {
-	var none T
-	*s.Of(q) = none
+	if s.index >= len(q.state) {
+		return
+	}
+	if c, ok := q.state[s.index].(*cell[T]); ok && c.serial != 0 { // else it is empty already
+		*c = cell[T]{}
+	}
 }
 
 // Router finds the chain for a query. It is the listener that the query came in on.

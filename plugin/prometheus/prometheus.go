@@ -107,6 +107,9 @@ func (p *Prometheus) countsOf(q *chain.Query) *counts {
 
 // longest gives the index of the longest zone that n is in. A query that was routed here is in one of them.
 func (p *Prometheus) longest(n wire.Name) (best int) {
+	if len(p.zones) == 1 {
+		return 0
+	}
 	length := 0
 	for i := range p.zones {
 		if z := p.zones[i].name; len(z) > length && n.Under(z) {
