@@ -148,11 +148,13 @@ func clusterWalker(tb testing.TB, questions []question, code wire.Rcode, records
 		fmt.Fprintf(&b, "---\napiVersion: v1\nkind: Service\nmetadata: {name: service-%d, namespace: shop}\n"+
 			"spec: {clusterIP: 10.96.%d.%d, ports: [{name: http, port: 80, protocol: TCP}]}\n", i, i>>8, i&255)
 	}
-	b.WriteString("---\napiVersion: v1\nkind: Service\nmetadata: {name: wide, namespace: shop}\nspec: {clusterIP: None, ports: [{name: http, port: 80}]}\n" +
-		"---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n" +
-		"metadata: {name: wide-1, namespace: shop, labels: {kubernetes.io/service-name: wide}}\nports: [{name: http, port: 80, protocol: TCP}]\nendpoints:\n")
-	for i := range 500 {
-		fmt.Fprintf(&b, "- {addresses: [10.128.%d.%d], conditions: {ready: true}}\n", i>>8, i&255)
+	for name, n := range map[string]int{"few": 5, "wide": 500} {
+		fmt.Fprintf(&b, "---\napiVersion: v1\nkind: Service\nmetadata: {name: %s, namespace: shop}\nspec: {clusterIP: None, ports: [{name: http, port: 80}]}\n"+
+			"---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n"+
+			"metadata: {name: %s-1, namespace: shop, labels: {kubernetes.io/service-name: %s}}\nports: [{name: http, port: 80, protocol: TCP}]\nendpoints:\n", name, name, name)
+		for i := range n {
+			fmt.Fprintf(&b, "- {addresses: [10.128.%d.%d], conditions: {ready: true}}\n", i>>8, i&255)
+		}
 	}
 	b.WriteString("---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n")
 	path := filepath.Join(tb.TempDir(), "cluster.yaml")
@@ -200,6 +202,10 @@ func BenchmarkPTR(b *testing.B) {
 	clusterWalker(b, spread(1000, 1000, dns.TypePTR, func(i int) string {
 		return fmt.Sprintf("%d.%d.96.10.in-addr.arpa.", i&255, i>>8)
 	}), wire.NoError, 1).bench(b)
+}
+
+func BenchmarkHeadless5(b *testing.B) {
+	clusterWalker(b, []question{{"few.shop.svc.cluster.local.", dns.TypeA}}, wire.NoError, 5).bench(b)
 }
 
 // BenchmarkHeadless500 asks for an answer that has to be cut.

@@ -180,9 +180,16 @@ func (m *Reply) AppendOwnData(s Section, t Type, ttl uint32, data []byte, size i
 	// Copies of a known size are moves of registers, which for large answers is most of the cost.
 	switch to := m.b[at:]; size {
 	case 4:
+		first, last := binary.LittleEndian.Uint64(head[:]), uint64(binary.LittleEndian.Uint32(head[8:]))
+		for ; len(to) >= 4*(ownHead+4) && len(data) >= 4*4; to, data = to[4*(ownHead+4):], data[4*4:] {
+			four, d := (*[4 * (ownHead + 4)]byte)(to), (*[4 * 4]byte)(data)
+			put4(four[:], first, last, binary.LittleEndian.Uint32(d[:]))
+			put4(four[16:], first, last, binary.LittleEndian.Uint32(d[4:]))
+			put4(four[32:], first, last, binary.LittleEndian.Uint32(d[8:]))
+			put4(four[48:], first, last, binary.LittleEndian.Uint32(d[12:]))
+		}
 		for ; len(to) >= ownHead+4 && len(data) >= 4; to, data = to[ownHead+4:], data[4:] {
-			*(*[ownHead]byte)(to) = head
-			*(*[4]byte)(to[ownHead:]) = [4]byte(data)
+			put4(to, first, last, binary.LittleEndian.Uint32(data))
 		}
 	case 16:
 		for ; len(to) >= ownHead+16 && len(data) >= 16; to, data = to[ownHead+16:], data[16:] {
@@ -194,6 +201,12 @@ func (m *Reply) AppendOwnData(s Section, t Type, ttl uint32, data []byte, size i
 			copy(to[copy(to, head[:]):], data[:size])
 		}
 	}
+}
+
+// put4 writes an A record in two words: the first eight octets of what all have in common, and the last four with the data.
+func put4(to []byte, first, last uint64, data uint32) {
+	binary.LittleEndian.PutUint64(to, first)
+	binary.LittleEndian.PutUint64(to[8:], last|uint64(data)<<32)
 }
 
 // ownHead is the length of a record without its data when the owner is a pointer.

@@ -9,7 +9,6 @@
 package loadbalance
 
 import (
-	"math/bits"
 	"net/netip"
 	"slices"
 
@@ -49,11 +48,10 @@ func (l *LoadBalance) Reply(q *chain.Query, below chain.Outcome) chain.Outcome {
 	if t == wire.TypeAXFR || t == wire.TypeIXFR { // RFC 5936, 2.2: the order of a transfer means something
 		return below
 	}
-	if l.weights == nil && l.prefer == nil && m.Count(wire.Authority) < 2 && m.Count(wire.Additional) < 2 {
-		if list := m.Addresses(); list.Len() > 0 {
-			shuffleInPlace(q, list, list.Within(q.Limit()))
-			return below
-		}
+	if list := l.inPlace(m); list.Len() > 0 {
+		random := wire.Random(q.Worker().Rand.Uint64())
+		list.Shuffle(&random, list.Within(q.Limit())) // the others will be cut off
+		return below
 	}
 	p := &l.scratch[q.Shard()].p
 	if p.Open(m) != nil {
@@ -78,6 +76,14 @@ func (l *LoadBalance) Reply(q *chain.Query, below chain.Outcome) chain.Outcome {
 // ordered reports whether there is an order to change in a reply.
 func ordered(m *wire.Reply) bool {
 	return m.Rcode == wire.NoError && (m.Count(wire.Answer) > 1 || m.Count(wire.Authority) > 1 || m.Count(wire.Additional) > 1)
+}
+
+// inPlace gives the addresses of a reply that has nothing else to put into another order, which is most of them.
+func (l *LoadBalance) inPlace(m *wire.Reply) (none wire.Addresses) {
+	if l.weights != nil || l.prefer != nil || m.Count(wire.Authority) > 1 || m.Count(wire.Additional) > 1 {
+		return none
+	}
+	return m.Addresses()
 }
 
 // Repeat lets replies be repeated that have no order to change.
@@ -128,32 +134,6 @@ func shuffle(q *chain.Query, items []wire.Item) {
 		j := q.Worker().Rand.IntN(i + 1)
 		items[i], items[j] = items[j], items[i]
 	}
-}
-
-// shuffleInPlace is what most replies need. Only the first n records are drawn, each from all that are left: the others
-// will be cut off.
-func shuffleInPlace(q *chain.Query, list wire.Addresses, n int) {
-	random := source(q.Worker().Rand.Uint64())
-	left := uint64(list.Len())
-	for i := range min(n, int(left)-1) {
-		if j := i + int(random.below(left)); j != i {
-			list.Swap(i, j)
-		}
-		left--
-	}
-}
-
-// source is a generator for one reply (splitmix64): a step of it costs less than the call of a larger one.
-type source uint64
-
-// below gives a number below n. That some come more often by n in 2^64 does no harm here.
-func (s *source) below(n uint64) uint64 {
-	*s += 0x9E3779B97F4A7C15
-	z := uint64(*s)
-	z = (z ^ z>>30) * 0xBF58476D1CE4E5B9
-	z = (z ^ z>>27) * 0x94D049BB133111EB
-	number, _ := bits.Mul64(z^z>>31, n)
-	return number
 }
 
 // preferred puts the addresses in the preferred networks first, in the order of the networks, and what is neither CNAME,
