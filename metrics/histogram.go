@@ -3,6 +3,7 @@ package metrics
 import (
 	"math"
 	"slices"
+	"sync"
 	"sync/atomic"
 )
 
@@ -29,6 +30,39 @@ const smallInts = 1024
 // small is the counts of the numbers below smallInts.
 type small [smallInts]atomic.Uint64
 
+// large is the counts of greater numbers that are each counted by itself, since they are expected to come again (cellOf).
+type large struct {
+	mu     sync.Mutex
+	counts map[int]*lone
+}
+
+// lone is a counter on a cache line of its own.
+type lone struct {
+	n atomic.Uint64
+	_ [56]byte
+}
+
+// maxLarge is how many greater numbers a shard counts so.
+const maxLarge = 512
+
+// cell is where v is counted; nil when there is no room for another number.
+func (l *large) cell(v int) *atomic.Uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.counts[v]
+	if c == nil && len(l.counts) < maxLarge {
+		if l.counts == nil {
+			l.counts = map[int]*lone{}
+		}
+		c = new(lone)
+		l.counts[v] = c
+	}
+	if c == nil {
+		return nil
+	}
+	return &c.n
+}
+
 // place is the buckets of one value.
 type place struct {
 	classic uint16
@@ -46,7 +80,8 @@ type histogramShard struct {
 	whole   atomic.Uint64 // sum of ObserveInt, without those in ints
 	ints    atomic.Pointer[small]
 	single  bool // one goroutine writes it
-	_       [32]byte
+	large   large
+	_       [16]byte
 }
 
 // Histogram gives the histogram with these labels; bounds ascend.
@@ -103,9 +138,13 @@ func (h *Histogram) ObserveInt(shard int, v int) {
 	add(&s.whole, uint64(v), s.single)
 }
 
-// cellOf is where ObserveInt counts v; nil where there is no single place.
+// cellOf is where to count v as ObserveInt does, one by one; nil where there is no such place.
 func (h *Histogram) cellOf(shard, v int) *atomic.Uint64 {
-	if ints := h.shards[shard].ints.Load(); ints != nil && v < smallInts {
+	s := &h.shards[shard]
+	if v >= smallInts {
+		return s.large.cell(v)
+	}
+	if ints := s.ints.Load(); ints != nil {
 		return &ints[v]
 	}
 	return nil
@@ -198,24 +237,31 @@ func (out *Snapshot) classic(bucket int, n uint64) {
 	}
 }
 
-// readInts sorts the small numbers of a shard into buckets.
+// readInts sorts the numbers of a shard that are counted by themselves into buckets.
 func (h *Histogram) readInts(s *histogramShard, out *Snapshot) {
-	ints := s.ints.Load()
-	if ints == nil {
+	if ints := s.ints.Load(); ints != nil {
+		for v := range ints {
+			h.readInt(v, ints[v].Load(), out)
+		}
+	}
+	s.large.mu.Lock()
+	defer s.large.mu.Unlock()
+	for v, c := range s.large.counts {
+		h.readInt(v, c.n.Load(), out)
+	}
+}
+
+// readInt adds n times v.
+func (h *Histogram) readInt(v int, n uint64, out *Snapshot) {
+	if n == 0 {
 		return
 	}
-	for v := range ints {
-		n := ints[v].Load()
-		if n == 0 {
-			continue
-		}
-		p := h.place(float64(v))
-		out.Sum += float64(v) * float64(n)
-		out.classic(int(p.classic), n)
-		if p.native == noNative {
-			out.Zero += n
-		} else {
-			out.Native[int(p.native)+nativeLow] += n
-		}
+	p := h.place(float64(v))
+	out.Sum += float64(v) * float64(n)
+	out.classic(int(p.classic), n)
+	if p.native == noNative {
+		out.Zero += n
+	} else {
+		out.Native[int(p.native)+nativeLow] += n
 	}
 }

@@ -16,14 +16,29 @@ func TestObserveIntCountsAsObserve(t *testing.T) {
 		for _, v := range []int{0, 0, 1, 2, 99, 100, 101, 511, 512, 1022, 1023, 1024, 2047, 2048, 65535} {
 			whole.ObserveInt(shard, v)
 			plain.Observe(shard, float64(v))
+			whole.cellOf(shard, v).Add(2)
+			plain.ObserveN(shard, float64(v), 2)
 		}
 	}
 	got, want := whole.Read(), plain.Read()
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("ObserveInt:\n%+v\nObserve:\n%+v", got, want)
 	}
-	if want.Count != 30 || want.Zero != 4 {
-		t.Errorf("%d observations and %d zeros, want 30 and 4", want.Count, want.Zero)
+	if want.Count != 90 || want.Zero != 12 {
+		t.Errorf("%d observations and %d zeros, want 90 and 12", want.Count, want.Zero)
+	}
+}
+
+// A shard has places for so many greater numbers and no more.
+func TestCellsAreBounded(t *testing.T) {
+	h := New(1).Histogram("h", "", []float64{100})
+	for v := range maxLarge {
+		if h.cellOf(0, smallInts+v) == nil {
+			t.Fatalf("no place for %d numbers", v)
+		}
+	}
+	if h.cellOf(0, smallInts+maxLarge) != nil || h.cellOf(0, smallInts) == nil {
+		t.Error("a new number has a place, or a known one has none")
 	}
 }
 
