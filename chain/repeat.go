@@ -21,6 +21,12 @@ type Repeat struct {
 	Cells    []*atomic.Uint64 // what each such query adds one to (metrics.AddAlone): cells of the query's own loop
 	Ender    Ender            // told of the end of each batch with such queries; nil for none
 	Guards   []Guard          // they all must stand
+	// Shuffled says that the reply's addresses (wire.Reply.Addresses) come in another order each time, every one as likely
+	// as another; where not all fit, those that are sent are drawn from all.
+	Shuffled bool
+	// Source is the data of all these addresses when its octets never change, nor their time to live; else nil. Answers that
+	// are long, or have been cut, can't be given in another order without.
+	Source []byte
 }
 
 // Guard watches over something that an answer was made from.

@@ -201,6 +201,17 @@ func (t *Set) Addresses(v6 bool, buf []byte) (data, scratch []byte) {
 	return buf, buf
 }
 
+// Own gives what Addresses does where that is the Service's own, which never changes; else nil.
+func (t *Set) Own(v6 bool) []byte {
+	switch {
+	case !t.whole():
+		return nil
+	case v6:
+		return t.s.v6
+	}
+	return t.s.v4
+}
+
 // maxScanned is how many addresses are compared one by one before a map is made of them.
 const maxScanned = 128
 

@@ -79,6 +79,16 @@ func someCluster(random *rand.Rand) string {
 		"kind: Service\nmetadata: {name: stays, namespace: always}\nspec: {clusterIP: 10.96.9.9, clusterIPs: [10.96.9.9], ports: [{name: http, port: 80, protocol: TCP}]}",
 		"kind: EndpointSlice\nmetadata: {name: stays, namespace: always, labels: {kubernetes.io/service-name: stays}}\naddressType: IPv4\n" +
 			"ports: [{name: http, port: 80, protocol: TCP}]\nendpoints: [{addresses: [10.1.9.9], conditions: {ready: true}}]"}
+	// Headless ones of few and of many addresses: as many, but others, or more of them each time.
+	for name, most := range map[string]int{"few": 6, "many": 200} {
+		slice := fmt.Sprintf("kind: EndpointSlice\nmetadata: {name: %s, namespace: always, labels: {kubernetes.io/service-name: %s}}\naddressType: IPv4\n"+
+			"ports: [{name: http, port: 80, protocol: TCP}]\nendpoints:\n", name, name)
+		net := random.IntN(2)
+		for i := range []int{most, most / 2, 2}[random.IntN(3)] {
+			slice += fmt.Sprintf("- {addresses: [10.2.%d.%d], conditions: {ready: true}}\n", net, i)
+		}
+		all = append(all, fmt.Sprintf("kind: Service\nmetadata: {name: %s, namespace: always}\nspec: {clusterIP: None, clusterIPs: [None]}", name), slice)
+	}
 	own := 0 // an address is one Service's: which of two would have its PTR is no more than order
 	for _, ns := range []string{"one", "two"} {
 		if random.IntN(5) > 0 {
@@ -127,14 +137,28 @@ func clusterPackets() (all [][]byte) {
 			all = append(all, b)
 		}
 	}
+	for _, name := range []string{"few", "_http._tcp.few", "FEW", "many", "_http._tcp.many", "MANY"} {
+		for _, size := range []uint16{0, 512, 1232, 4096} {
+			m := new(dns.Msg).SetQuestion(name+".always.svc.cluster.local.", dns.TypeA)
+			if size > 0 {
+				m.SetEdns0(size, false)
+			}
+			b, err := m.Pack()
+			if err != nil {
+				panic(err)
+			}
+			all = append(all, b)
+		}
+	}
 	return all
 }
 
 // TestRepeatsFollowTheCluster is TestRepeatsAreWalks for a cluster that changes all the time, also while it is asked.
 func TestRepeatsFollowTheCluster(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
-	for _, options := range []string{"pods verified", "pods insecure\nfallthrough in-addr.arpa", "namespaces one always", "ignore empty_service\nzonal"} {
-		t.Run(options, func(t *testing.T) {
+	for options, network := range map[string]string{"pods verified": "udp", "pods insecure\nfallthrough in-addr.arpa": "udp",
+		"namespaces one always": "tcp", "ignore empty_service\nzonal": "udp"} {
+		t.Run(network+" "+options, func(t *testing.T) {
 			var now atomic.Int64
 			now.Store(int64(time.Hour))
 			seed := rand.Uint64()
@@ -150,7 +174,7 @@ func TestRepeatsFollowTheCluster(t *testing.T) {
 				}
 			}
 			write()
-			fast, slow := newRepeatRig(t, "udp", &now), newRepeatRig(t, "udp", &now)
+			fast, slow := newRepeatRig(t, network, &now), newRepeatRig(t, network, &now)
 			text := ".:%d {\nbind 127.0.0.1\nprometheus 127.0.0.1:0\nerrors\nloadbalance\ncache\n%s\n" +
 				"kubernetes cluster.local 10.in-addr.arpa {\nmanifests " + folder + "\n" + options + "\n}\n}\n"
 			fastReads, slowReads := fast.follow(fmt.Sprintf(text, fast.port, "")), slow.follow(fmt.Sprintf(text, slow.port, "local"))

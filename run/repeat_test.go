@@ -169,13 +169,24 @@ several 10 IN A 192.0.2.2
 several 10 IN A 192.0.2.3
 several 10 IN A 192.0.2.4
 *.wild 11 IN A 192.0.2.5
+six 10 IN AAAA 2001:db8::1
+six 10 IN AAAA 2001:db8::2
 `
+
+// fullZone is repeatZone with a name that has too many addresses for a short answer.
+func fullZone() []byte {
+	b := []byte(repeatZone)
+	for i := range 40 {
+		b = fmt.Appendf(b, "full 10 IN A 192.0.3.%d\n", i)
+	}
+	return b
+}
 
 // repeatPackets are queries of all kinds: for what there is and is not, with and without EDNS, in several spellings, and
 // some that are refused.
 func repeatPackets(random *rand.Rand) [][]byte {
 	var all [][]byte
-	for _, name := range []string{"www", "web", "mail", "text", "several", "a.wild", "b.wild", "nothing", "x.y", "ns"} {
+	for _, name := range []string{"www", "web", "mail", "text", "several", "six", "full", "a.wild", "b.wild", "nothing", "x.y", "ns"} {
 		for _, typ := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeMX, dns.TypeTXT} {
 			m := new(dns.Msg).SetQuestion(name+".example.org.", typ)
 			m.RecursionDesired, m.CheckingDisabled, m.AuthenticatedData = random.IntN(4) > 0, random.IntN(4) == 0, random.IntN(4) == 0
@@ -233,7 +244,7 @@ func TestRepeatsAreWalks(t *testing.T) {
 }
 
 func compareRepeats(t *testing.T, network, options string, repeats bool) {
-	files := fstest.MapFS{"zone": &fstest.MapFile{Data: []byte(repeatZone)}}
+	files := fstest.MapFS{"zone": &fstest.MapFile{Data: fullZone()}}
 	var now atomic.Int64
 	now.Store(int64(time.Hour))
 	fast, slow := newRepeatRig(t, network, &now), newRepeatRig(t, network, &now)
@@ -300,7 +311,8 @@ func sameCounts(t *testing.T, seed uint64, fast, slow *repeatRig) {
 	}
 }
 
-// sameAnswer compares two answers; where loadbalance changes the order of records, as sets of octets.
+// sameAnswer compares two answers; where loadbalance changes the order of records, as sets of octets. Of those that were
+// cut the last octets of addresses, by which the names of these tests have several, may be others.
 func sameAnswer(a, b []byte) bool {
 	if bytes.Equal(a, b) {
 		return true
@@ -309,7 +321,27 @@ func sameAnswer(a, b []byte) bool {
 		return false
 	}
 	a, b = bytes.Clone(a), bytes.Clone(b)
+	if a[2]&2 != 0 {
+		return withoutLast(a) && withoutLast(b) && bytes.Equal(a, b)
+	}
 	slices.Sort(a)
 	slices.Sort(b)
 	return bytes.Equal(a, b)
+}
+
+// withoutLast takes the last octets of addresses out of an answer, and reports false when one was there twice.
+func withoutLast(msg []byte) bool {
+	at := 12
+	for msg[at] != 0 {
+		at += 1 + int(msg[at])
+	}
+	seen := map[byte]bool{}
+	for at += 5; binary.BigEndian.Uint16(msg[6:]) > uint16(len(seen)); {
+		at += 12 + int(binary.BigEndian.Uint16(msg[at+10:]))
+		if seen[msg[at-1]] {
+			return false
+		}
+		seen[msg[at-1]], msg[at-1] = true, 0
+	}
+	return true
 }

@@ -32,6 +32,7 @@ type repeats struct {
 	seen  []uint64     // bits of packets that came: most come once, and get no place
 	marks int          // bits that were set since all were cleared
 	made  chain.Repeat // scratch
+	deck  *wire.Deck   // made with sets
 
 	refused *memo    // the last refusal
 	alike   *effects // those of the memo made last
@@ -59,8 +60,10 @@ type memo struct {
 	block []byte // the packet, the answer's header without ID, and the answer from where it is not as the packet
 	asked uint16 // octets of the packet; 0 for a memo without one
 	same  uint16 // octets from the start of both in which the answer, but for its header, is as the packet
-	until time.Duration
-	at    uint64 // the sum of the guards' versions, which only grow, when they were asked last
+	// first is where in the answer the records are that come in another order each time, octets their length; 0 for none.
+	first, octets uint16
+	until         time.Duration
+	at            uint64 // the sum of the guards' versions, which only grow, when they were asked last
 	*effects
 	renewal *renewal
 }
@@ -76,6 +79,7 @@ type effects struct {
 type renewal struct {
 	guards []chain.Guard
 	ttls   []uint16 // where in the memo's rest the answer's times to live are
+	stock  stock    // of a memo without its records
 }
 
 const keptHeader = wire.HeaderSize - 2
@@ -96,7 +100,7 @@ func (k *memo) over(packet []byte) int {
 // begin drops all when the table is another one.
 func (m *repeats) begin(t *Table) {
 	if m.table != t {
-		*m = repeats{seed: maphash.MakeSeed(), table: t, made: m.made}
+		*m = repeats{seed: maphash.MakeSeed(), table: t, made: m.made, deck: m.deck}
 	}
 }
 
@@ -108,6 +112,9 @@ func (m *repeats) find(packet []byte, now time.Duration) (found **memo, hash uin
 	hash = maphash.Bytes(m.seed, packet[2:])&^lately | taken
 	if m.sets == nil {
 		m.sets, m.seen = make([]repeatSet, repeatSets), make([]uint64, repeatSeen/64)
+		if m.deck == nil {
+			m.deck = &wire.Deck{Random: wire.Random(hash)}
+		}
 	}
 	set := &m.sets[hash>>32%repeatSets]
 	for i, h := range set.hash {
@@ -200,17 +207,28 @@ func (m *repeats) keep(q *chain.Query, hash uint64, packet, answer []byte) {
 // memoOf makes a memo of an answer, nil when it may not be given again.
 func (m *repeats) memoOf(q *chain.Query, packet, answer []byte) *memo {
 	r := &m.made
-	if q.Router() != chain.Router(m.table) || len(packet)+len(answer) > maxRepeat || q.Opcode() != wire.OpQuery ||
+	if q.Router() != chain.Router(m.table) || q.Opcode() != wire.OpQuery ||
 		len(q.EDNS.Options) > 0 || !q.Repeat(r) || len(r.Cells) > maxCells || len(r.Guards) > maxGuards {
 		return nil
 	}
-	ttls, ok := ttlsOf(answer)
-	if !ok {
+	k := &memo{asked: uint16(len(packet)), effects: m.effectsOf(r)}
+	var from stock
+	if r.Shuffled {
+		var ok bool
+		if answer, from, ok = k.several(q, r, answer); !ok {
+			return nil
+		}
+	}
+	var ttls []uint16
+	ok := true
+	if from.n == 0 {
+		ttls, ok = ttlsOf(answer)
+	}
+	if !ok || len(packet)+len(answer) > maxRepeat {
 		return nil
 	}
-	k := &memo{asked: uint16(len(packet)), effects: m.effectsOf(r)}
 	k.same = uint16(common(packet, answer, ttls))
-	k.renewal = &renewal{guards: append([]chain.Guard(nil), r.Guards...), ttls: ttls}
+	k.renewal = &renewal{guards: append([]chain.Guard(nil), r.Guards...), ttls: ttls, stock: from}
 	k.block = append(make([]byte, 0, len(packet)+keptHeader+len(answer)-int(k.same)), packet...)
 	k.block = append(append(k.block, answer[2:wire.HeaderSize]...), answer[k.same:]...)
 	for i := range ttls {
@@ -341,7 +359,19 @@ func (s *udpSocket) repeat(r *receiver, i int, packet []byte) bool {
 		return false
 	}
 	k.count(s.w)
-	r.answer(i, k.over(r.slot(i)), s.wild)
+	switch {
+	case k.octets == 0:
+		r.answer(i, k.over(r.slot(i)), s.wild)
+	case k.drawn(): // too long for the slot
+		q := s.w.Get()
+		r.origin(i, q)
+		s.out.add(q, s.repeats.draw(k, k.append(s.out.space(s.fd, maxRepeat+int(k.octets)), packet), 0), s.wild)
+		s.w.Put(q)
+	default:
+		n := k.over(r.slot(i))
+		s.repeats.shuffle(k, r.slot(i)[:n])
+		r.answer(i, n, s.wild)
+	}
 	s.w.repeated.Inc(s.w.Loop.Index())
 	return true
 }
@@ -355,9 +385,14 @@ func (c *tcpConn) repeat(packet []byte) bool {
 	}
 	k.count(c.w)
 	c.room()
-	size := k.size()
-	c.out = append(c.out, byte(size>>8), byte(size), packet[0], packet[1])
-	c.out = append(append(append(c.out, k.header()...), packet[wire.HeaderSize:k.same]...), k.rest()...)
+	at := len(c.out) + 2
+	c.out = k.append(append(c.out, 0, 0), packet)
+	if k.octets > 0 && k.drawn() {
+		c.out = c.repeats.draw(k, c.out, at)
+	} else if k.octets > 0 {
+		c.repeats.shuffle(k, c.out[at:])
+	}
+	binary.BigEndian.PutUint16(c.out[at-2:], uint16(len(c.out)-at))
 	c.w.repeatedTCP.Inc(c.w.Loop.Index())
 	return true
 }

@@ -36,7 +36,7 @@ var steps = map[string][]string{
 	"wire/fit.go":                       {"Append"},
 	"wire/reply.go":                     {"Begin", "SetTTL", "AppendOwnData"},
 	"wire/permute.go":                   {"Write"},
-	"wire/shuffle.go":                   {"Addresses", "Shuffle"},
+	"wire/shuffle.go":                   {"Addresses", "Shuffle", "Append"},
 	"plugin/cache/cache.go":             {"Serve", "lookup", "answer"},
 	"plugin/cache/table.go":             {"get"},
 	"cluster/lookup.go":                 {"Service"},

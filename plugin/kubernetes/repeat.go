@@ -46,6 +46,9 @@ func (k *Kubernetes) Repeat(q *chain.Query, r *chain.Repeat) bool {
 	if was.service != nil && was.service.Kind == cluster.ExternalName && q.Type != wire.TypeCNAME {
 		return false // others may have had a part in it
 	}
+	if r.Answered && was.service != nil && (q.Type == wire.TypeA || q.Type == wire.TypeAAAA) {
+		r.Source = l.s.found.set.Own(q.Type == wire.TypeAAAA)
+	}
 	r.Guards = append(r.Guards, chain.Guard{Version: k.cluster.Version(), Check: func(time.Duration) (int, time.Duration, bool) {
 		l.find()
 		return -1, math.MaxInt64, l.left() == was && (!l.addr.IsValid() || string(l.s.buf) == names)

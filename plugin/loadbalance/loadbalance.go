@@ -86,8 +86,14 @@ func (l *LoadBalance) inPlace(m *wire.Reply) (none wire.Addresses) {
 	return m.Addresses()
 }
 
-// Repeat lets replies be repeated that have no order to change.
-func (*LoadBalance) Repeat(q *chain.Query, _ *chain.Repeat) bool { return !ordered(&q.Reply) }
+// Repeat lets replies be repeated that have no order to change, or only that of their addresses.
+func (l *LoadBalance) Repeat(q *chain.Query, r *chain.Repeat) bool {
+	if !ordered(&q.Reply) {
+		return true
+	}
+	r.Shuffled = true
+	return q.Type != wire.TypeAXFR && q.Type != wire.TypeIXFR && l.inPlace(&q.Reply).Len() > 1
+}
 
 // group is where a type belongs in a section: CNAMEs lead to what follows them, so they are first.
 func group(t wire.Type) int {

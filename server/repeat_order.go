@@ -1,0 +1,66 @@
+package server
+
+import (
+	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/wire"
+)
+
+// An answer of several addresses may be one that comes in another order each time (chain.Repeat.Shuffled). A short one is
+// kept as any other, and its records change places in what is sent. Of one that is long or had to be cut only what is
+// around its records is kept: they are drawn from all addresses there are, which their directive keeps (Source).
+
+// stock is where a memo's records are drawn from.
+type stock struct {
+	head []byte // what the records have in common
+	data []byte // never changed
+	n    int    // how many are sent
+}
+
+// maxAround is how many octets may follow the drawn records of an answer: those of an OPT without options.
+const maxAround = 11
+
+// drawn reports whether the records at k.first are not in the memo but drawn.
+func (k *memo) drawn() bool { return k.size() < int(k.first)+int(k.octets) }
+
+// several notes where the records are that change places, and gives the part of the answer that is to be kept and, if
+// records are to be drawn, from what. It reports false when that can't be done.
+func (k *memo) several(q *chain.Query, r *chain.Repeat, answer []byte) (kept []byte, from stock, ok bool) {
+	first := wire.HeaderSize + len(q.OriginalName()) + 4
+	list, all := wire.AddressesOf(answer, first), q.Reply.Addresses().Len()
+	section := list.Octets()
+	if list.Len() == 0 {
+		return nil, from, false
+	}
+	k.first, k.octets = uint16(first), uint16(len(section))
+	if list.Len() == all && int(k.asked)+len(answer) <= maxRepeat {
+		return answer, from, true
+	}
+	from = stock{head: append([]byte(nil), section[:wire.AddressHead]...), data: r.Source, n: list.Len()}
+	size := len(section)/list.Len() - wire.AddressHead
+	rest := answer[first+len(section):]
+	if len(r.Source) != all*size || len(r.Source) > wire.MaxDeck || len(rest) > maxAround ||
+		q.Reply.Count(wire.Authority)+q.Reply.Count(wire.Additional) > 0 {
+		return nil, from, false
+	}
+	return append(append([]byte(nil), answer[:first]...), rest...), from, true
+}
+
+// shuffle puts the records of a kept answer into another order where it was written.
+func (m *repeats) shuffle(k *memo, answer []byte) {
+	list := wire.AddressesIn(answer[k.first:][:k.octets])
+	list.Shuffle(&m.deck.Random, list.Len())
+}
+
+// draw puts records between what was kept of an answer, which begins at octet at of out.
+func (m *repeats) draw(k *memo, out []byte, at int) []byte {
+	var around [maxAround]byte
+	from, first := &k.renewal.stock, at+int(k.first)
+	rest := around[:copy(around[:], out[first:])]
+	return append(m.deck.Append(out[:first], from.head, from.data, from.n), rest...)
+}
+
+// append appends what is kept of the answer to a packet.
+func (k *memo) append(out, packet []byte) []byte {
+	out = append(append(out, packet[:2]...), k.header()...)
+	return append(append(out, packet[wire.HeaderSize:k.same]...), k.rest()...)
+}
