@@ -19,6 +19,7 @@ type answer struct {
 	proto, tag   string
 	count        int // how often this question came
 
+	hold  bool // until the script says so
 	delay time.Duration
 	drop  bool
 	raw   []byte // written instead
@@ -52,6 +53,7 @@ func (a *answer) fill() {
 		"slow": a.slow, "drop": a.dropped, "bad": a.bad, "seen": a.seen, "count": a.counted, "tag": a.tagged, "opt": a.opt,
 		"glue": a.glue, "flags": a.flags, "ttl": a.ttls, "mixed": a.mixed, "tc": a.truncated, "odd": a.odd, "servfail": a.failing,
 		"referral": a.referral, "signed": a.signed, "extra": a.authority,
+		"hold": a.held,
 	}
 	if f := kinds[args[0]]; f != nil {
 		f(args[1:])
@@ -201,6 +203,11 @@ func (a *answer) dname([]string) {
 // slow: slow-MS.
 func (a *answer) slow(args []string) {
 	a.delay = time.Duration(a.number(args, 0, 300)) * time.Millisecond
+	a.plain(a.name, 300)
+}
+
+func (a *answer) held([]string) {
+	a.hold = true
 	a.plain(a.name, 300)
 }
 

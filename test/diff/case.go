@@ -174,7 +174,7 @@ func (c *testCase) include(name string) error {
 // special checks the steps that are not questions, and takes those that set something for the whole case.
 func (c *testCase) special(s *step) error {
 	need := map[string]int{"wait": 1, "raw": 2, "fuzz": 3, "mix": 3, "http": 2, "metrics": 0, "log": 1, "apply": 1, "remove": 1,
-		"copy": 2, "signal": 1, "exit": 1, "seen": 0, "set": 2}
+		"copy": 2, "signal": 1, "exit": 1, "seen": 0, "hold": 1, "release": 0, "until": 1, "set": 2}
 	n, ok := need[s.verb]
 	if !ok {
 		return fmt.Errorf("unknown step %q", s.verb)

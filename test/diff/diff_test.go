@@ -243,6 +243,32 @@ func TestUpstreamsAreAsked(t *testing.T) {
 	}
 }
 
+func TestUpstreamsHoldUntilTheyMayAnswer(t *testing.T) {
+	u, err := startUpstream("UP")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.close()
+	c, err := dns.Dial("udp", "127.0.0.1:"+u.port())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range 2 { // one that is asked again is held once
+		if err := c.WriteMsg(new(dns.Msg).SetQuestion("hold-0.test.", dns.TypeA)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !eventually(func() bool { return u.holds() == 1 }) {
+		t.Fatalf("%d names are held", u.holds())
+	}
+	u.release()
+	c.SetReadDeadline(time.Now().Add(patience))
+	if m, err := c.ReadMsg(); err != nil || len(m.Answer) != 1 || m.Answer[0].Header().Name != "hold-0.test." {
+		t.Errorf("%v %v", m, err)
+	}
+}
+
 func TestTheClusterIsServed(t *testing.T) {
 	manifests, err := os.ReadFile("cases/kubernetes.yaml")
 	if err != nil {

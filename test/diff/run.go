@@ -191,6 +191,12 @@ func (r *run) step(s *step) error {
 		return r.log(s)
 	case "seen":
 		r.seen(s)
+	case "hold":
+		return r.hold(s)
+	case "release":
+		r.release()
+	case "until":
+		return r.until(s)
 	case "apply", "remove":
 		return r.change(s)
 	case "copy":

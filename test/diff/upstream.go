@@ -24,11 +24,13 @@ type upstream struct {
 	mu    sync.Mutex
 	log   []string
 	count map[string]int
+	free  chan struct{}   // closed when the questions that are held may be answered
+	held  map[string]bool // their names
 }
 
 // startUpstream opens an upstream on free ports of 127.0.0.1.
 func startUpstream(tag string) (*upstream, error) {
-	u := &upstream{tag: tag, count: map[string]int{}}
+	u := &upstream{tag: tag, count: map[string]int{}, free: make(chan struct{}), held: map[string]bool{}}
 	var err error
 	for range 50 { // UDP and TCP have to be free on one number
 		if u.tcp, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
@@ -70,6 +72,7 @@ func (u *upstream) tlsPort() string {
 }
 
 func (u *upstream) close() {
+	u.release()
 	for _, s := range u.servers {
 		s.Shutdown()
 	}
@@ -119,6 +122,9 @@ func (u *upstream) handler(proto string) dns.HandlerFunc {
 
 // send writes what the answer became, or something else that its name asks for.
 func (u *upstream) send(w dns.ResponseWriter, a *answer) {
+	if a.hold {
+		u.hold(a.name)
+	}
 	if a.delay > 0 {
 		time.Sleep(a.delay)
 	}
