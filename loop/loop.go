@@ -4,13 +4,16 @@
 // sends by raw system calls, outside the runtime's bookkeeping: below saturation the wake-up is the cost of a query, and
 // the runtime doubles it. The price: a loop keeps its processor while it waits, so GOMAXPROCS must be the number of
 // loops plus two; each turn passes an ordinary function call (a preemption check), an interrupted wait yields, and no
-// raw wait is longer than 100 ms. A loop that had nothing to do for a second waits through the runtime instead.
+// raw wait is longer than 100 ms. A loop that only one socket keeps awake waits in the call that receives, which another
+// goroutine ends by a signal (direct_linux.go); such a socket is no longer non-blocking. A loop that had nothing to do for
+// a second waits through the runtime instead.
 //
 // One turn, in order:
 //
 //  1. the tasks that other goroutines posted,
 //  2. the sockets that had something last time, tried again without asking epoll,
-//  3. epoll, at once when step 2 found work, else until the next timer,
+//  3. epoll, at once when step 2 found work, else until the next timer; or the only busy socket, in the same way, and
+//     epoll if there was a signal,
 //  4. the timers that are due,
 //  5. the flushers: what was gathered for sending leaves.
 package loop
@@ -104,6 +107,7 @@ func (l *Loop) Now() time.Duration { return l.now }
 // Tick reads the clock again and gives the new Now.
 func (l *Loop) Tick() time.Duration {
 	l.now = l.clock()
+	l.poll.waited()
 	if l.resting {
 		l.resting = false
 		l.mark.Add(-int64(l.now))

@@ -26,7 +26,8 @@ type poller struct {
 type registered struct {
 	s       Source
 	number  int32
-	patient bool // in the instance of the patient files
+	events  uint32 // that it is watched for
+	patient bool   // in the instance of the patient files
 }
 
 func (p *poller) open() error {
@@ -79,7 +80,7 @@ func (p *poller) add(ep, fd int, s Source, write bool) error {
 	for len(p.sources) <= fd {
 		p.sources = append(p.sources, registered{})
 	}
-	p.sources[fd] = registered{s, p.given, ep != p.ep}
+	p.sources[fd] = registered{s, p.given, ev.Events, ep != p.ep}
 	return nil
 }
 
@@ -95,18 +96,21 @@ func (p *poller) instance(fd int) int {
 }
 
 // Watch says whether a registered file is also watched for being writable.
-func (l *Loop) Watch(fd int, write bool) {
-	ev := unix.EpollEvent{Events: interest(write), Fd: int32(fd), Pad: l.poll.sources[fd].number}
-	_ = unix.EpollCtl(l.poll.instance(fd), unix.EPOLL_CTL_MOD, fd, &ev) // a file that is registered can be modified
-}
+func (l *Loop) Watch(fd int, write bool) { l.poll.watch(fd, interest(write)) }
 
 // Pause stops watching a file for being read, so that its peer has to wait, until Watch is called.
 func (l *Loop) Pause(fd int, write bool) {
-	ev := unix.EpollEvent{Fd: int32(fd), Pad: l.poll.sources[fd].number}
+	var events uint32
 	if write {
-		ev.Events = unix.EPOLLOUT
+		events = unix.EPOLLOUT
 	}
-	_ = unix.EpollCtl(l.poll.instance(fd), unix.EPOLL_CTL_MOD, fd, &ev)
+	l.poll.watch(fd, events)
+}
+
+func (p *poller) watch(fd int, events uint32) {
+	ev := unix.EpollEvent{Events: events, Fd: int32(fd), Pad: p.sources[fd].number}
+	_ = unix.EpollCtl(p.instance(fd), unix.EPOLL_CTL_MOD, fd, &ev) // a file that is registered can be modified
+	p.sources[fd].events = events
 }
 
 // Remove takes a file out.
@@ -121,8 +125,11 @@ func (l *Loop) Remove(fd int) {
 
 // wait sleeps for at most timeout and hands out what is ready.
 func (p *poller) wait(l *Loop, timeout time.Duration, raw bool) (n int, interrupted bool) {
-	if p.direct.s != nil {
+	if p.direct.s != nil && raw {
 		return p.waitDirectly(l, timeout)
+	}
+	if p.direct.s != nil {
+		p.leave()
 	}
 	// Rounded up: waking a moment before a timer would turn the loop twice.
 	ms := int(min((timeout+time.Millisecond-1)/time.Millisecond, math.MaxInt32))
@@ -149,6 +156,8 @@ func (p *poller) wait(l *Loop, timeout time.Duration, raw bool) (n int, interrup
 	}
 	if others == 1 && n == 1 {
 		p.wokenBy(l, int(p.events[0].Fd))
+	} else if n > 0 {
+		p.direct.last = -1
 	}
 	return n + late, false
 }

@@ -51,6 +51,8 @@ func (p *poller) index(fd int) int {
 	return -1
 }
 
+func (p *poller) waited() {}
+
 // Add registers a non-blocking file: s is called when it can be read, and with write when it can be written. The caller
 // keeps the file and must Remove it before closing it.
 func (l *Loop) Add(fd int, s Source, write bool) error {
