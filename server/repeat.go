@@ -26,13 +26,13 @@ import (
 
 // repeats are the answers that one socket keeps: a listening one those of all its connections.
 type repeats struct {
-	seed  maphash.Seed
-	table *Table       // what they were made by; another table begins anew
-	sets  []repeatSet  // nil until the first packet
-	seen  []uint64     // bits of packets that came: most come once, and get no place
-	marks int          // bits that were set since all were cleared
-	made  chain.Repeat // scratch
-	deck  *wire.Deck   // made with sets
+	seed   maphash.Seed
+	table  *Table       // what they were made by; another table begins anew
+	sets   []repeatSet  // nil until the first packet
+	seen   []uint64     // bits of packets that came: most come once, and get no place
+	marks  int          // bits that were set since all were cleared
+	made   chain.Repeat // scratch
+	random wire.Random
 
 	refused *memo    // the last refusal
 	alike   *effects // those of the memo made last
@@ -100,7 +100,7 @@ func (k *memo) over(packet []byte) int {
 // begin drops all when the table is another one.
 func (m *repeats) begin(t *Table) {
 	if m.table != t {
-		*m = repeats{seed: maphash.MakeSeed(), table: t, made: m.made, deck: m.deck}
+		*m = repeats{seed: maphash.MakeSeed(), table: t, made: m.made, random: m.random}
 	}
 }
 
@@ -112,9 +112,7 @@ func (m *repeats) find(packet []byte, now time.Duration) (found **memo, hash uin
 	hash = maphash.Bytes(m.seed, packet[2:])&^lately | taken
 	if m.sets == nil {
 		m.sets, m.seen = make([]repeatSet, repeatSets), make([]uint64, repeatSeen/64)
-		if m.deck == nil {
-			m.deck = &wire.Deck{Random: wire.Random(hash)}
-		}
+		m.random += wire.Random(hash)
 	}
 	set := &m.sets[hash>>32%repeatSets]
 	for i, h := range set.hash {
@@ -215,13 +213,13 @@ func (m *repeats) memoOf(q *chain.Query, packet, answer []byte) *memo {
 	var from stock
 	if r.Shuffled {
 		var ok bool
-		if answer, from, ok = k.several(q, r, answer); !ok {
+		if answer, from, ok = k.several(q, r, answer, &m.random); !ok {
 			return nil
 		}
 	}
 	var ttls []uint16
 	ok := true
-	if from.n == 0 {
+	if from.deck == nil {
 		ttls, ok = ttlsOf(answer)
 	}
 	if !ok || len(packet)+len(answer) > maxRepeat {

@@ -11,9 +11,8 @@ import (
 
 // stock is where a memo's records are drawn from.
 type stock struct {
-	head []byte // what the records have in common
-	data []byte // never changed
-	n    int    // how many are sent
+	deck *wire.Deck
+	n    int // how many are sent
 }
 
 // maxAround is how many octets may follow the drawn records of an answer: those of an OPT without options.
@@ -24,7 +23,7 @@ func (k *memo) drawn() bool { return k.size() < int(k.first)+int(k.octets) }
 
 // several notes where the records are that change places, and gives the part of the answer that is to be kept and, if
 // records are to be drawn, from what. It reports false when that can't be done.
-func (k *memo) several(q *chain.Query, r *chain.Repeat, answer []byte) (kept []byte, from stock, ok bool) {
+func (k *memo) several(q *chain.Query, r *chain.Repeat, answer []byte, random *wire.Random) (kept []byte, from stock, ok bool) {
 	first := wire.HeaderSize + len(q.OriginalName()) + 4
 	list, all := wire.AddressesOf(answer, first), q.Reply.Addresses().Len()
 	section := list.Octets()
@@ -35,20 +34,21 @@ func (k *memo) several(q *chain.Query, r *chain.Repeat, answer []byte) (kept []b
 	if list.Len() == all && int(k.asked)+len(answer) <= maxRepeat {
 		return answer, from, true
 	}
-	from = stock{head: append([]byte(nil), section[:wire.AddressHead]...), data: r.Source, n: list.Len()}
 	size := len(section)/list.Len() - wire.AddressHead
 	rest := answer[first+len(section):]
-	if len(r.Source) != all*size || len(r.Source) > wire.MaxDeck || len(rest) > maxAround ||
+	if len(r.Source) != all*size || len(rest) > maxAround ||
 		q.Reply.Count(wire.Authority)+q.Reply.Count(wire.Additional) > 0 {
 		return nil, from, false
 	}
+	head := append([]byte(nil), section[:wire.AddressHead]...)
+	from = stock{deck: wire.NewDeck(head, r.Source, random), n: list.Len()}
 	return append(append([]byte(nil), answer[:first]...), rest...), from, true
 }
 
 // shuffle puts the records of a kept answer into another order where it was written.
 func (m *repeats) shuffle(k *memo, answer []byte) {
 	list := wire.AddressesIn(answer[k.first:][:k.octets])
-	list.Shuffle(&m.deck.Random, list.Len())
+	list.Shuffle(&m.random, list.Len())
 }
 
 // draw puts records between what was kept of an answer, which begins at octet at of out.
@@ -56,7 +56,7 @@ func (m *repeats) draw(k *memo, out []byte, at int) []byte {
 	var around [maxAround]byte
 	from, first := &k.renewal.stock, at+int(k.first)
 	rest := around[:copy(around[:], out[first:])]
-	return append(m.deck.Append(out[:first], from.head, from.data, from.n), rest...)
+	return append(from.deck.Append(out[:first], &m.random, from.n), rest...)
 }
 
 // append appends what is kept of the answer to a packet.
