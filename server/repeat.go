@@ -34,8 +34,11 @@ type repeats struct {
 	made   chain.Repeat // scratch
 	random wire.Random
 
-	refused *memo    // the last refusal
-	alike   *effects // those of the memo made last
+	kept    bool          // an answer was, ever
+	vain    int           // answers that could not be, while none was
+	idle    time.Duration // until then no packet is looked for: the table's answers may not be given again, it seems
+	refused *memo         // the last refusal
+	alike   *effects      // those of the memo made last
 }
 
 // repeatSet is a cache line: packets by the hash of all but their ID.
@@ -53,6 +56,7 @@ const (
 	maxCells   = 8
 	maxGuards  = 2
 	refusedFor = time.Second // until a packet whose answer can't be given again is tried once more
+	maxVain    = 64          // refusals with nothing kept after which no packet is looked for as long
 )
 
 // memo is one kept answer. It is a cache line: of thousands of them none is warm when its packet comes.
@@ -106,7 +110,7 @@ func (m *repeats) begin(t *Table) {
 
 // find gives the place of a packet's memo. Without one it says whether the answer is to be kept, and under which hash.
 func (m *repeats) find(packet []byte, now time.Duration) (found **memo, hash uint64, keep bool) {
-	if len(packet) <= wire.HeaderSize || len(packet) > maxRepeat/2 || m.table == nil || m.table.filtered {
+	if len(packet) <= wire.HeaderSize || len(packet) > maxRepeat/2 || m.table == nil || m.table.filtered || now < m.idle {
 		return nil, 0, false
 	}
 	hash = maphash.Bytes(m.seed, packet[2:])&^lately | taken
@@ -190,6 +194,11 @@ func (m *repeats) standing(packet []byte, now time.Duration) (k *memo, hash uint
 // keep puts in a packet's place the memo of the answer that q got, or one that says that it is not to be kept.
 func (m *repeats) keep(q *chain.Query, hash uint64, packet, answer []byte) {
 	k := m.memoOf(q, packet, answer)
+	if m.kept = m.kept || k != nil; !m.kept {
+		if m.vain++; m.vain%maxVain == 0 {
+			m.idle = q.Now() + refusedFor
+		}
+	}
 	if k == nil {
 		k = m.refusal(q.Now())
 	}

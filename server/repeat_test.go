@@ -5,6 +5,10 @@ import (
 	"math"
 	"strconv"
 	"testing"
+	"time"
+
+	"github.com/godwit-dns/godwit/chain"
+	"github.com/godwit-dns/godwit/loop"
 )
 
 // seek looks for a packet, keeps a memo of it as a walk would, and reports whether there was one.
@@ -73,5 +77,45 @@ func TestNamesAskedOnceDriveNothingOut(t *testing.T) {
 	}
 	if found < asked*95/100 {
 		t.Errorf("%d of %d found", found, asked)
+	}
+}
+
+// TestNothingIsLookedForWhereNothingCanBeKept refuses answer after answer, then keeps one.
+func TestNothingIsLookedForWhereNothingCanBeKept(t *testing.T) {
+	l, err := loop.New(0, loop.System())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	m, q := newRepeats(), chain.NewWorker(l, 1).Get()
+	asked := 0
+	wanted := func(now time.Duration) bool { // whether the answer to a packet that comes again is to be kept
+		asked++
+		packet := query(strconv.Itoa(asked)+".example.", 1, 0)
+		m.find(packet, now)
+		_, hash, keep := m.find(packet, now)
+		if keep {
+			m.keep(q, hash, packet, nil) // which no router gave: it can't be kept
+		}
+		return keep
+	}
+	now := q.Now()
+	for i := range maxVain {
+		if !wanted(now) {
+			t.Fatalf("after %d refusals no answer is wanted", i)
+		}
+	}
+	if wanted(now) || wanted(now+refusedFor-1) {
+		t.Error("answers that could not be kept are wanted still")
+	}
+	if !wanted(now + refusedFor) {
+		t.Error("nothing is tried again")
+	}
+	m.kept = true
+	for range 2 * maxVain {
+		wanted(now + refusedFor)
+	}
+	if !wanted(now + refusedFor) {
+		t.Error("where an answer was kept no other is wanted")
 	}
 }
