@@ -54,5 +54,6 @@
 // and no rules.
 //
 // Flags of an open file belong to all who share it. Descriptors are therefore sent and received with sendmsg and recvmsg
-// themselves, and nothing here touches O_NONBLOCK: os.File.Fd would clear it, and the old agent's loops would block.
+// themselves, and nothing here touches O_NONBLOCK: os.File.Fd would clear it, and the old agent's loops would block on TCP. Those of
+// UDP say with each call whether they wait.
 package handover

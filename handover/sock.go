@@ -104,7 +104,7 @@ type Listener struct {
 	Key     string         // the program's name for what the socket is for; at most 8,192 octets
 	Network string         // "udp" or "tcp"
 	Addr    netip.AddrPort // the address it is bound to
-	FD      int            // owned by who has the Listener; its flags are shared with the other process: leave O_NONBLOCK alone
+	FD      int            // owned by who has the Listener; its flags are shared with the other process: leave those of TCP alone
 }
 
 // verify holds a received descriptor against what was said about it.

@@ -33,7 +33,7 @@ func (r *receiver) prepare(bool) {}
 // receive fills the slots and gives their number; 0 when the socket is dry.
 func (r *receiver) receive(fd int) int {
 	for i := range batch {
-		n, from, err := unix.Recvfrom(fd, r.buf[i][:], 0)
+		n, from, err := unix.Recvfrom(fd, r.buf[i][:], unix.MSG_DONTWAIT) // a predecessor may have made it wait
 		if err != nil {
 			return i
 		}

@@ -147,9 +147,9 @@ func (s *udpSocket) close() {
 // sendBuffer holds a whole batch of usual answers, and always one of the largest.
 const sendBuffer = 128 << 10
 
-// writableSoon waits a few milliseconds for room in a full send buffer.
+// writableSoon waits a few milliseconds for room in a full send buffer, and reports whether it is worth trying again.
 func writableSoon(fd int) bool {
 	p := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 	n, err := unix.Poll(p[:], 5)
-	return err == nil && n == 1
+	return n == 1 || err == unix.EINTR
 }
