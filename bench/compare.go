@@ -92,6 +92,11 @@ func (g *group) measure(ctx context.Context, out *Result, all []series, loads []
 		if se.limit > 0 {
 			out.limit(se.name, se.limit)
 		}
+		for _, s := range g.servers { // what adapts to what is asked lately may have done so
+			if _, err := se.dnsperf(ctx, s, 20000, time.Second); err != nil {
+				return fmt.Errorf("%s: %s: %w", se.name, s.name, err)
+			}
+		}
 		for _, l := range loads {
 			for round := range g.r.opt.rounds {
 				order := slices.Clone(g.servers)
