@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -183,9 +184,10 @@ func (out *Result) write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	text, err := json.MarshalIndent(out, "", " ")
+	text, err := json.Marshal(out)
 	if err != nil {
 		return err
 	}
+	text = bytes.ReplaceAll(text, []byte("},{"), []byte("},\n{")) // a line for each point, figure and run
 	return os.WriteFile(filepath.Join(dir, out.Work+".json"), append(text, '\n'), 0o644)
 }

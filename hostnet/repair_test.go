@@ -22,7 +22,7 @@ func TestRepairs(t *testing.T) {
 		{repairLink, "ip link del nodelocaldns"},
 		{repairAddress, "ip addr del 10.96.0.10/32 dev nodelocaldns"},
 		{repairAddress, "ip addr del fd96::10/128 dev nodelocaldns"},
-		{repairAddress, "ip addr flush dev nodelocaldns || true"}, // it gives up when repairs are faster
+		{repairAddress, `printf 'addr del %s dev nodelocaldns\n' 169.254.20.10/32 10.96.0.10/32 fd96::10/128 | ip -batch -`},
 		{repairFallback, "nft delete table inet godwit_fallback"},
 		{repairFallback, "nft flush chain inet godwit_fallback pre"},
 		{repairFallback, "nft add rule inet godwit_fallback pre drop"},

@@ -99,7 +99,7 @@ func (p *poller) wokenBy(l *Loop, fd int) {
 	d.s, d.fd = s, fd
 	d.turns, d.calls, d.had, d.empty = 0, 0, l.now, 0
 	d.state.Store(directly)
-	p.interested(fd, 0)
+	p.interested(p.ep, fd, 0)
 	p.arm(unix.EPOLLIN | unix.EPOLLONESHOT)
 }
 
@@ -123,14 +123,8 @@ func (p *poller) leave() {
 	d := &p.direct
 	d.state.Store(inEpoll)
 	p.arm(0)
-	p.interested(d.fd, p.sources[d.fd].events)
+	p.interested(p.ep, d.fd, p.sources[d.fd].events)
 	d.s, d.last = nil, -1
-}
-
-// interested changes what epoll tells of a registered file.
-func (p *poller) interested(fd int, events uint32) {
-	ev := unix.EpollEvent{Events: events, Fd: int32(fd), Pad: p.sources[fd].number}
-	_ = unix.EpollCtl(p.ep, unix.EPOLL_CTL_MOD, fd, &ev) // as Watch
 }
 
 // arm has the caller told once that the loop's files have something, or not at all.

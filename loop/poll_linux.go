@@ -108,9 +108,14 @@ func (l *Loop) Pause(fd int, write bool) {
 }
 
 func (p *poller) watch(fd int, events uint32) {
-	ev := unix.EpollEvent{Events: events, Fd: int32(fd), Pad: p.sources[fd].number}
-	_ = unix.EpollCtl(p.instance(fd), unix.EPOLL_CTL_MOD, fd, &ev) // a file that is registered can be modified
+	p.interested(p.instance(fd), fd, events)
 	p.sources[fd].events = events
+}
+
+// interested changes what an instance tells of a registered file.
+func (p *poller) interested(ep, fd int, events uint32) {
+	ev := unix.EpollEvent{Events: events, Fd: int32(fd), Pad: p.sources[fd].number}
+	_ = unix.EpollCtl(ep, unix.EPOLL_CTL_MOD, fd, &ev) // a file that is registered can be modified
 }
 
 // Remove takes a file out.
