@@ -15,6 +15,7 @@ type series struct {
 	limit  float64       // what Godwit may cost at most, in echoes; 0 for no limit
 	octets int           // of an answer, where they are so many that their copies count: the echo's are as long
 	settle time.Duration // of the same load before each run
+	rounds int           // instead of the option's, where a run is long
 	unlike bool          // answers are not compared: they differ by design (an empty zone's, a transfer's)
 }
 
@@ -89,6 +90,16 @@ func (g *group) prepare(ctx context.Context, all []series) error {
 // what drifts on the machine falls on all alike: A B B A.
 func (g *group) measure(ctx context.Context, out *Result, all []series, loads []load, length time.Duration) error {
 	for _, se := range all {
+		if err := g.measureTogether(ctx, out, []series{se}, loads, length); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measureTogether is measure for series that are compared with each other: each round has them all.
+func (g *group) measureTogether(ctx context.Context, out *Result, all []series, loads []load, length time.Duration) error {
+	for _, se := range all {
 		if se.limit > 0 {
 			out.limit(se.name, se.limit)
 		}
@@ -97,31 +108,47 @@ func (g *group) measure(ctx context.Context, out *Result, all []series, loads []
 				return fmt.Errorf("%s: %s: %w", se.name, s.name, err)
 			}
 		}
-		for _, l := range loads {
-			for round := range g.r.opt.rounds {
-				order := slices.Clone(g.servers)
-				if round%2 == 1 {
-					slices.Reverse(order)
-				}
-				for _, s := range order {
-					if s.tally != nil {
-						s.tally.answer.Store(uint64(se.octets))
-					}
-					if se.settle > 0 {
-						if _, err := se.dnsperf(ctx, s, l, se.settle); err != nil {
-							return fmt.Errorf("%s at %s: %s: %w", se.name, l, s.name, err)
-						}
-					}
-					sample, err := se.sample(ctx, s, l, length)
-					if err != nil {
-						return fmt.Errorf("%s at %s: %w", se.name, l, err)
-					}
-					sample.Series, sample.Round = se.name, round
-					out.Samples = append(out.Samples, sample)
+	}
+	rounds := g.r.opt.rounds
+	if all[0].rounds > 0 {
+		rounds = all[0].rounds
+	}
+	for _, l := range loads {
+		for round := range rounds {
+			for _, se := range all {
+				if err := g.round(ctx, out, se, l, round, length); err != nil {
+					return fmt.Errorf("%s at %s: %w", se.name, l, err)
 				}
 			}
+		}
+		for _, se := range all {
 			g.r.sayPoint(out, se.name, l)
 		}
+	}
+	return nil
+}
+
+// round is a run of each server.
+func (g *group) round(ctx context.Context, out *Result, se series, l load, round int, length time.Duration) error {
+	order := slices.Clone(g.servers)
+	if round%2 == 1 {
+		slices.Reverse(order)
+	}
+	for _, s := range order {
+		if s.tally != nil {
+			s.tally.answer.Store(uint64(se.octets))
+		}
+		if se.settle > 0 {
+			if _, err := se.dnsperf(ctx, s, l, se.settle); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+		}
+		sample, err := se.sample(ctx, s, l, length)
+		if err != nil {
+			return err
+		}
+		sample.Series, sample.Round = se.name, round
+		out.Samples = append(out.Samples, sample)
 	}
 	return nil
 }

@@ -153,8 +153,8 @@ func parseOptions(args []string) (options, error) {
 	only := flags.String("only", "", "run these works only, by name, with commas between them")
 	flags.BoolVar(&o.short, "short", false, "few and short runs: shows that everything works, measures little")
 	flags.BoolVar(&o.render, "render", false, "only write the page from the results there are")
-	seconds := flags.Float64("seconds", 0, "length of one run (default 5, short 1)")
-	flags.IntVar(&o.rounds, "rounds", 0, "runs of each server at each load (default 6, short 2)")
+	seconds := flags.Float64("seconds", 0, "length of one run (default 1)")
+	flags.IntVar(&o.rounds, "rounds", 0, "runs of each server at each load (default 12, short 2)")
 	rates := flags.String("rates", "", "queries a second, with commas; max is as many as the generator makes (default 1000,5000,20000,50000,100000,max; short 20000,max)")
 	servers := flags.String("servers", "", "compare with these servers only, by name, with commas between them (default: all that are installed, and PEER's)")
 	flags.StringVar(&o.godwit, "godwit", "", "binary to measure (default: built from this source)")
@@ -189,9 +189,9 @@ func (o *options) fill(only string, seconds float64, rates string) error {
 		}
 		o.only[name] = true
 	}
-	perRun, rounds, list := 5.0, 6, "1000,5000,20000,50000,100000,max"
+	perRun, rounds, list := 1.0, 12, "1000,5000,20000,50000,100000,max"
 	if o.short {
-		perRun, rounds, list = 1, 2, "20000,max"
+		rounds, list = 2, "20000,max"
 	}
 	if seconds > 0 {
 		perRun = seconds

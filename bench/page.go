@@ -56,7 +56,8 @@ func (out *Result) page(b *strings.Builder) {
 	fmt.Fprintf(b, "%s UTC; %s, %d cores, %d MiB; %s, Linux %s; %s.", out.When.Format("2006-01-02 15:04"),
 		out.Host.CPU, out.Host.Cores, out.Host.Memory, out.Host.System, out.Host.Kernel, out.Host.Go)
 	if len(out.Samples) > 0 {
-		fmt.Fprintf(b, " %d runs of %s a row.", out.Rounds, seconds(out.Samples[0].Seconds))
+		last := out.Samples[len(out.Samples)-1]
+		fmt.Fprintf(b, " %d runs of %.2g s a row.", last.Round+1, last.Seconds)
 	}
 	if out.Short {
 		b.WriteString(" **A short run: it shows that the harness works, and measures little.**")
@@ -68,8 +69,6 @@ func (out *Result) page(b *strings.Builder) {
 	out.pointTables(b)
 	out.figureTable(b)
 }
-
-func seconds(s float64) string { return fmt.Sprintf("%.0f s", s) }
 
 // pointTables writes a table for each series.
 func (out *Result) pointTables(b *strings.Builder) {

@@ -107,8 +107,8 @@ func (out *Result) summarise() {
 		runs := undisturbed(groups[k])
 		p := Point{Series: k.series, Server: k.server, Load: k.load, Runs: len(runs)}
 		p.CPU = median(pick(runs, func(s Sample) float64 { return s.CPU }))
-		p.User = median(pick(runs, func(s Sample) float64 { return s.User })).Median
-		p.Kernel = median(pick(runs, func(s Sample) float64 { return s.Kernel })).Median
+		p.User = p.CPU.Median * userShare(runs)
+		p.Kernel = p.CPU.Median - p.User
 		p.Fill = median(pick(runs, func(s Sample) float64 { return s.Fill })).Median
 		p.Rate = median(pick(runs, func(s Sample) float64 { return float64(s.Answered) / s.Seconds })).Median
 		p.Lost = median(pick(runs, func(s Sample) float64 { return 1 - float64(s.Answered)/float64(s.Sent) })).Median
@@ -140,6 +140,19 @@ func pick(runs []Sample, f func(Sample) float64) []float64 {
 	return list
 }
 
+// userShare is of all runs together: the ticks of a single one are few.
+func userShare(runs []Sample) float64 {
+	var user, all float64
+	for _, s := range runs {
+		user += s.User * float64(s.Answered)
+		all += s.CPU * float64(s.Answered)
+	}
+	if all == 0 {
+		return 0
+	}
+	return user / all
+}
+
 // ratios pairs the runs of each round.
 func ratios(runs, ruler []Sample) []float64 {
 	var list []float64
@@ -151,6 +164,18 @@ func ratios(runs, ruler []Sample) []float64 {
 		}
 	}
 	return list
+}
+
+// runs gives those of one server at one load that are counted.
+func (out *Result) runs(series, load, server string) []Sample {
+	return undisturbed(slices.DeleteFunc(slices.Clone(out.Samples), func(s Sample) bool {
+		return s.Series != series || s.Load != load || s.Server != server
+	}))
+}
+
+// times gives how many times what b takes a takes, in the median of the rounds; 0 when one of them was not measured.
+func (out *Result) times(series, load, a, b string) float64 {
+	return median(ratios(out.runs(series, load, a), out.runs(series, load, b))).Median
 }
 
 // resamples is how often the bootstrap draws.

@@ -69,8 +69,11 @@ func (out *Result) summaryRow(b *strings.Builder, series string, loads []string)
 			cells[i] = "**" + cells[i] + "**"
 		}
 		for _, p := range out.Points {
-			if p.Series == series && p.Load == l && p.Server != "echo" && p.CPU.Median < own.CPU.Median {
-				cheaper = append(cheaper, fmt.Sprintf("%s at %s (%.2f)", p.Server, l, p.Ratio.Median))
+			if p.Series != series || p.Load != l || p.Server == "echo" || p.Server == "godwit" {
+				continue
+			}
+			if times := out.times(series, l, "godwit", p.Server); times > 1 {
+				cheaper = append(cheaper, fmt.Sprintf("%s at %s (Godwit %.2f of it)", p.Server, l, times))
 			}
 		}
 	}

@@ -149,17 +149,17 @@ func workZone(ctx context.Context, r *rig, out *Result) error {
 	return nil
 }
 
-// against notes Godwit's CPU as a part of what the cheapest of some servers takes, as far as they took part.
+// against notes how many times what the cheapest of some servers takes Godwit takes, as far as they took part.
 func (out *Result) against(series string, loads []load, limit float64, peers ...string) {
 	for _, l := range loads {
-		least, name := 0.0, ""
+		most, name := 0.0, ""
 		for _, peer := range peers {
-			if cpu := out.medianCPU(series, l, peer); cpu > 0 && (name == "" || cpu < least) {
-				least, name = cpu, peer
+			if times := out.times(series, l.String(), "godwit", peer); times > most {
+				most, name = times, peer
 			}
 		}
 		if l > 0 && name != "" {
-			out.figure("godwit", series+" at "+l.String()+", of what "+name+" takes", out.medianCPU(series, l, "godwit")/least, "×", limit, "")
+			out.figure("godwit", series+" at "+l.String()+", of what "+name+" takes", most, "×", limit, "")
 		}
 	}
 }
@@ -254,7 +254,7 @@ func workTCP(ctx context.Context, r *rig, out *Result) error {
 	if err := g.prepare(ctx, all); err != nil {
 		return err
 	}
-	if err := g.measure(ctx, out, all, r.opt.loads, r.opt.seconds); err != nil {
+	if err := g.measureTogether(ctx, out, all, r.opt.loads, r.opt.seconds); err != nil {
 		return err
 	}
 	for _, l := range r.opt.loads {
@@ -262,22 +262,11 @@ func workTCP(ctx context.Context, r *rig, out *Result) error {
 			name  string
 			limit float64
 		}{{"godwit", 1}, {"echo", 0}} {
-			a, b := out.medianCPU("over TCP", l, of.name), out.medianCPU("over UDP", l, of.name)
-			out.figure(of.name, "CPU over TCP / over UDP at "+l.String(), a/b, "×", of.limit, "")
+			ratio := median(ratios(out.runs(tcp.name, l.String(), of.name), out.runs(udp.name, l.String(), of.name)))
+			out.figure(of.name, "CPU over TCP / over UDP at "+l.String(), ratio.Median, "×", of.limit, "")
 		}
 	}
 	return nil
-}
-
-// medianCPU gives the median over the runs so far.
-func (out *Result) medianCPU(series string, l load, server string) float64 {
-	var list []float64
-	for _, s := range out.Samples {
-		if s.Series == series && s.Load == l.String() && s.Server == server {
-			list = append(list, s.CPU)
-		}
-	}
-	return median(list).Median
 }
 
 // workUser: the share of user space in a hit, in runs long enough for the tick's samples.
@@ -298,7 +287,7 @@ func workUser(ctx context.Context, r *rig, out *Result) error {
 		length = 3 * time.Second
 	}
 	for i := range all {
-		all[i].limit = 0
+		all[i].limit, all[i].rounds = 0, 2
 	}
 	loads := []load{100000, 0}
 	if err := g.measure(ctx, out, all, loads, length); err != nil {
@@ -306,12 +295,7 @@ func workUser(ctx context.Context, r *rig, out *Result) error {
 	}
 	for _, se := range all {
 		for _, l := range loads {
-			var user []float64
-			for _, s := range out.Samples {
-				if s.Series == se.name && s.Load == l.String() && s.Server == "godwit" {
-					user = append(user, s.User)
-				}
-			}
+			user := pick(out.runs(se.name, l.String(), "godwit"), func(s Sample) float64 { return s.User })
 			out.figure("godwit", "user-space CPU, "+se.name+", at "+l.String(), median(user).Median, "µs", 0.6, "goal 0.4")
 		}
 	}

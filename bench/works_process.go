@@ -42,8 +42,7 @@ func workLoops(ctx context.Context, r *rig, out *Result) error {
 		return err
 	}
 	for _, l := range loads {
-		a, b := out.medianCPU(all[0].name, l, "two loops"), out.medianCPU(all[0].name, l, "one loop")
-		out.figure("godwit", "CPU of two loops / of one at "+l.String(), a/b, "×", 1.05, "")
+		out.figure("godwit", "CPU of two loops / of one at "+l.String(), out.times(all[0].name, l.String(), "two loops", "one loop"), "×", 1.05, "")
 	}
 	out.note("The second loop shares the generator's core, as there is no third.")
 	return nil
@@ -99,6 +98,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+const latencyBeyond = "p99 beyond the echo's of the same round"
+
 // workLatency: an open loop at half of what the generator gets out of Godwit, with the harness's own client.
 func workLatency(ctx context.Context, r *rig, out *Result) error {
 	sc, all, err := r.hitScene()
@@ -140,22 +141,29 @@ func workLatency(ctx context.Context, r *rig, out *Result) error {
 }
 
 func (out *Result) latency(name string, runs, echo []latencies) {
-	of := func(runs []latencies, f func(latencies) float64) float64 {
-		var list []float64
-		for _, l := range runs {
-			list = append(list, f(l))
+	quantile := func(q float64) func(int) float64 {
+		return func(round int) float64 { return runs[round].quantile(q) }
+	}
+	beyond := func(round int) float64 { return runs[round].quantile(0.99) - echo[round].quantile(0.99) }
+	lost := func(round int) float64 { return 100 * runs[round].lost() }
+	of := func(f func(round int) float64) float64 {
+		list := make([]float64, len(runs))
+		for round := range list {
+			list[round] = f(round)
 		}
-		return median(list).Median
+		return middle(list)
 	}
-	p99 := func(l latencies) float64 { return l.quantile(0.99) }
-	limit := 0.0
-	if name == "godwit" {
-		limit = of(echo, p99) + 50
+	for _, q := range []float64{0.50, 0.99, 0.999} {
+		out.figure(name, fmt.Sprintf("p%g", 100*q), of(quantile(q)), "µs", 0, "")
 	}
-	out.figure(name, "p50", of(runs, func(l latencies) float64 { return l.quantile(0.50) }), "µs", 0, "")
-	out.figure(name, "p99", of(runs, p99), "µs", limit, "")
-	out.figure(name, "p99.9", of(runs, func(l latencies) float64 { return l.quantile(0.999) }), "µs", 0, "")
-	out.figure(name, "lost", 100*of(runs, func(l latencies) float64 { return l.lost() }), "%", 0, "")
+	switch name {
+	case "echo":
+	case "godwit":
+		out.figure(name, latencyBeyond, of(beyond), "µs", 50, "")
+	default:
+		out.figure(name, latencyBeyond, of(beyond), "µs", 0, "")
+	}
+	out.figure(name, "lost", of(lost), "%", 0, "")
 }
 
 // workStartup: from starting the process to its first answer, with the files of the quick start; and sizes.
