@@ -75,7 +75,7 @@ func (g *group) prepare(ctx context.Context, all []series) error {
 		for _, s := range g.servers {
 			warm := se.traffic
 			length := time.Duration(0) // the whole file once
-			if len(se.questions) > 20000 {
+			if len(se.questions) > manyQuestions {
 				length = time.Second
 			}
 			if _, err := warm.dnsperf(ctx, s, 20000, length); err != nil {
@@ -143,7 +143,7 @@ func (g *group) round(ctx context.Context, out *Result, se series, l load, round
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
 		}
-		sample, err := se.sample(ctx, s, l, length)
+		sample, err := se.turn(round).sample(ctx, s, l, length)
 		if err != nil {
 			return err
 		}

@@ -43,7 +43,7 @@ func parseLoads(list string) ([]load, error) {
 
 // traffic is the questions of a work and how they are sent.
 type traffic struct {
-	file      string // dnsperf's: a name and a type on each line
+	files     []string // dnsperf's: a name and a type on each line. They begin at different places; rounds take turns
 	questions []question
 	edns      bool
 	tcp       bool
@@ -52,17 +52,44 @@ type traffic struct {
 
 // writeQuestions makes dnsperf's file.
 func (r *rig) writeQuestions(name string, questions []question) (traffic, error) {
-	t := traffic{file: filepath.Join(r.dir, name+".questions"), questions: questions, sockets: 64}
-	f, err := os.Create(t.file)
+	t := traffic{questions: questions, sockets: 64}
+	parts := 1
+	if len(questions) > manyQuestions {
+		parts = 4
+	}
+	for i := range parts {
+		path := filepath.Join(r.dir, fmt.Sprintf("%s.%d.questions", name, i))
+		if err := writeLines(path, questions, i*len(questions)/parts); err != nil {
+			return t, err
+		}
+		t.files = append(t.files, path)
+	}
+	return t, nil
+}
+
+// manyQuestions are more than a run may come through. Runs begin at different ones then.
+const manyQuestions = 20000
+
+// writeLines writes the questions from one of them on, and then those before.
+func writeLines(path string, questions []question, from int) error {
+	f, err := os.Create(path)
 	if err != nil {
-		return t, err
+		return err
 	}
 	defer f.Close()
 	w := bufio.NewWriter(f)
-	for _, q := range questions {
+	for i := range questions {
+		q := questions[(from+i)%len(questions)]
 		fmt.Fprintln(w, q.name, dns.TypeToString[q.typ])
 	}
-	return t, errors.Join(w.Flush(), f.Close())
+	return errors.Join(w.Flush(), f.Close())
+}
+
+// turn is the traffic of a round.
+func (t traffic) turn(round int) traffic {
+	i := round % len(t.files)
+	t.files = t.files[i : i+1]
+	return t
 }
 
 // Sample is one run of the generator against one server.
@@ -100,7 +127,7 @@ type perf struct {
 
 // dnsperf runs the generator for a time, or once through the file when that is 0.
 func (t traffic) dnsperf(ctx context.Context, s *server, l load, length time.Duration) (p perf, err error) {
-	args := []string{"-c", clientCore, "dnsperf", "-s", "127.0.0.1", "-p", strconv.Itoa(s.port), "-d", t.file, "-T", "1",
+	args := []string{"-c", clientCore, "dnsperf", "-s", "127.0.0.1", "-p", strconv.Itoa(s.port), "-d", t.files[0], "-T", "1",
 		"-c", strconv.Itoa(t.sockets), "-q", "400", "-t", "2"}
 	if length > 0 {
 		args = append(args, "-l", strconv.FormatFloat(length.Seconds(), 'f', -1, 64))

@@ -36,7 +36,11 @@ type repeats struct {
 
 	kept    bool          // an answer was, ever
 	vain    int           // answers that could not be, while none was
-	idle    time.Duration // until then no packet is looked for: the table's answers may not be given again, it seems
+	idle    time.Duration // until then no packet is looked for: it would be in vain, it seems
+	looked  int           // packets that were looked for since lost was 0
+	found   int           // among them
+	lost    int           // memos that gave their places to others since
+	poor    int           // how often in a row few were found by then
 	refused *memo         // the last refusal
 	alike   *effects      // those of the memo made last
 }
@@ -54,9 +58,12 @@ const (
 	lately     = 1 << 1 // and its memo was of use since the set was looked through for a place
 	maxRepeat  = 512    // octets of a packet with its answer
 	maxCells   = 8
-	maxGuards  = 2
-	refusedFor = time.Second // until a packet whose answer can't be given again is tried once more
-	maxVain    = 64          // refusals with nothing kept after which no packet is looked for as long
+	maxGuards  = 3
+	refusedFor = time.Second     // until a packet whose answer can't be given again is tried once more
+	maxVain    = 64              // refusals with nothing kept after which no packet is looked for as long
+	judgeLost  = repeatSets      // a quarter of the memos lost, after which it is seen whether that was worth it
+	worthFound = 4               // one packet in so many has to be found, or else looking and keeping cost more than they spare
+	lostFor    = 4 * time.Second // until packets are looked for again, when too few were
 )
 
 // memo is one kept answer. It is a cache line: of thousands of them none is warm when its packet comes.
@@ -118,6 +125,7 @@ func (m *repeats) find(packet []byte, now time.Duration) (found **memo, hash uin
 		m.sets, m.seen = make([]repeatSet, repeatSets), make([]uint64, repeatSeen/64)
 		m.random += wire.Random(hash)
 	}
+	m.looked++
 	set := &m.sets[hash>>32%repeatSets]
 	for i, h := range set.hash {
 		if h&^lately != hash {
@@ -132,6 +140,7 @@ func (m *repeats) find(packet []byte, now time.Duration) (found **memo, hash uin
 			if h&lately == 0 {
 				set.hash[i] = h | lately
 			}
+			m.found++
 			return &set.memo[i], hash, false
 		}
 		return nil, hash, true
@@ -143,8 +152,25 @@ func (m *repeats) find(packet []byte, now time.Duration) (found **memo, hash uin
 	if free < 0 {
 		return nil, 0, false
 	}
+	if set.memo[free] != nil {
+		m.lose(now)
+	}
 	set.hash[free], set.memo[free] = hash|lately, nil
 	return nil, hash, true
+}
+
+// lose counts a memo that gives its place to another. When that happens all the time, since more packets come than there are
+// places, and few are found, it is better to walk.
+func (m *repeats) lose(now time.Duration) {
+	if m.lost++; m.lost < judgeLost {
+		return
+	}
+	if worthFound*m.found >= m.looked {
+		m.poor = 0
+	} else if m.poor++; m.poor > 1 { // the first time others may only just have begun to be asked for
+		m.idle = now + lostFor
+	}
+	m.looked, m.found, m.lost = 0, 0, 0
 }
 
 // again reports whether a packet came before, lately. Of those that did not it says so of a few.

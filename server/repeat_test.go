@@ -3,6 +3,7 @@ package server
 import (
 	"hash/maphash"
 	"math"
+	"math/rand/v2"
 	"strconv"
 	"testing"
 	"time"
@@ -68,15 +69,37 @@ func TestNamesAskedOnceDriveNothingOut(t *testing.T) {
 					found++
 				}
 			}
-			for range 2 { // the second time they are kept
-				m.seek("once." + strconv.Itoa(once) + ".example.")
-				m.seek("once." + strconv.Itoa(once) + ".example.")
-				once++
-			}
+			m.seek("once." + strconv.Itoa(once) + ".example.")
+			m.seek("once." + strconv.Itoa(once) + ".example.") // the second time they are kept
+			once++
 		}
 	}
 	if found < asked*95/100 {
 		t.Errorf("%d of %d found", found, asked)
+	}
+}
+
+// TestNothingIsLookedForWhereLittleIsFound asks for many more names than there are places, one after the other at random, and
+// then for few.
+func TestNothingIsLookedForWhereLittleIsFound(t *testing.T) {
+	m := newRepeats()
+	random := rand.New(rand.NewPCG(1, 1))
+	const many, few = 25 * repeatSets, 1000
+	for asked := 0; m.idle == 0; asked++ {
+		if asked == 1<<20 {
+			t.Fatal("all are looked for still")
+		}
+		m.seek(strconv.Itoa(random.IntN(many)) + ".example.")
+	}
+	m.idle = 0 // its time is over
+	found := 0
+	for range 100 * few {
+		if m.seek(strconv.Itoa(random.IntN(few)) + ".other.example.") {
+			found++
+		}
+	}
+	if found < 95*few {
+		t.Errorf("%d of %d found", found, 100*few)
 	}
 }
 

@@ -11,7 +11,6 @@ package file
 
 import (
 	"iter"
-	"sync/atomic"
 
 	"github.com/godwit-dns/godwit/chain"
 	"github.com/godwit-dns/godwit/wire"
@@ -23,10 +22,12 @@ type File struct {
 	zones zone.Index[*served]
 	fall  zone.List
 	state *chain.Slot[state]
+	last  chain.Last[zone.Zone]
 }
 
 var (
 	_ chain.Handler    = (*File)(nil)
+	_ chain.Repeater   = (*File)(nil)
 	_ chain.Resumer    = (*File)(nil)
 	_ chain.Transferer = (*File)(nil)
 )
@@ -34,7 +35,7 @@ var (
 // served is one zone: the data that answers now, nil while it could not be loaded yet.
 type served struct {
 	origin wire.Name
-	data   atomic.Pointer[zone.Zone]
+	data   chain.Published[zone.Zone]
 }
 
 // state is what a query remembers: the data that its answer began with, and the wildcard it was made from.
@@ -58,7 +59,7 @@ func (f *File) Serve(q *chain.Query) chain.Outcome {
 	if q.Opcode() == wire.OpNotify { // only a secondary has a use for it
 		return chain.Dropped
 	}
-	z := s.data.Load()
+	z := f.last.Load(q, &s.data)
 	if z == nil {
 		return q.Fail(wire.ServFail, nil)
 	}
@@ -140,6 +141,14 @@ func (f *File) Resume(q *chain.Query, ev chain.Event) chain.Outcome {
 		}
 	}
 	return f.finish(q, f.state.Of(q).zone, result)
+}
+
+// Repeat lets answers be given again while the zone's data is the same.
+func (f *File) Repeat(q *chain.Query, r *chain.Repeat) bool {
+	if _, s, ok := f.zones.Find(q.Name()); ok {
+		r.Guards = append(r.Guards, f.last.Guard(q, &s.data))
+	}
+	return true
 }
 
 // wildcard is the metadata zone/wildcard: the wildcard that this directive made the answer from.

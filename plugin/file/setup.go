@@ -44,7 +44,7 @@ func (o *options) rows() corefile.Options {
 }
 
 func setup(s *chain.Setup) error {
-	f := &File{state: chain.NewSlot[state](s)}
+	f := &File{state: chain.NewSlot[state](s), last: chain.NewLast[zone.Zone](s.Env)}
 	opt := options{reload: time.Minute}
 	var sources []*source
 	for i := range s.Lines {

@@ -13,8 +13,6 @@
 package hosts
 
 import (
-	"sync/atomic"
-
 	"github.com/godwit-dns/godwit/chain"
 	"github.com/godwit-dns/godwit/wire"
 	"github.com/godwit-dns/godwit/zone"
@@ -27,10 +25,14 @@ type Hosts struct {
 	fallOthers bool   // fallthrough_unsupported: types other than A, AAAA and PTR fall through
 	ttl        uint32 // seconds
 	inline     *table
-	file       atomic.Pointer[table]
+	file       chain.Published[table]
+	last       chain.Last[table]
 }
 
-var _ chain.Handler = (*Hosts)(nil)
+var (
+	_ chain.Handler  = (*Hosts)(nil)
+	_ chain.Repeater = (*Hosts)(nil)
+)
 
 // maxRecords is more address records than a message can hold: 16 octets each are the least.
 const maxRecords = wire.MaxMessage / 16
@@ -38,10 +40,10 @@ const maxRecords = wire.MaxMessage / 16
 // Serve answers for the names in its zones, and for every address that a name was given to.
 func (h *Hosts) Serve(q *chain.Query) chain.Outcome {
 	name := q.Name()
-	if q.Type != wire.TypePTR && !h.zones.Has(name) {
+	if !h.concerned(q) {
 		return chain.Next
 	}
-	file := h.file.Load()
+	file := h.last.Load(q, &h.file)
 	switch q.Type {
 	case wire.TypePTR:
 		return h.pointer(q, file)
@@ -63,6 +65,19 @@ func (h *Hosts) Serve(q *chain.Query) chain.Outcome {
 	}
 	q.Reply.Begin(&q.Request, wire.NoError, wire.FlagAA)
 	return chain.Answered
+}
+
+// concerned reports whether the query's name is one to look for.
+func (h *Hosts) concerned(q *chain.Query) bool {
+	return q.Type == wire.TypePTR || h.zones.Has(q.Name())
+}
+
+// Repeat lets answers be given again while the file's content is the same.
+func (h *Hosts) Repeat(q *chain.Query, r *chain.Repeat) bool {
+	if h.concerned(q) {
+		r.Guards = append(r.Guards, h.last.Guard(q, &h.file))
+	}
+	return true
 }
 
 // address answers with the addresses of the family that was asked for, and reports whether there are any.

@@ -63,7 +63,7 @@ func setup(s *chain.Setup) error {
 	if err := opt.read(s, l); err != nil {
 		return err
 	}
-	h := &Hosts{ttl: uint32(opt.ttl), fallOthers: opt.fallOthers}
+	h := &Hosts{ttl: uint32(opt.ttl), fallOthers: opt.fallOthers, last: chain.NewLast[table](s.Env)}
 	var zones []corefile.Word
 	src := &source{env: s.Env, path: "/etc/hosts", reverse: !opt.noReverse, reload: opt.reload, into: h}
 	if len(l.Args) > 0 {
