@@ -36,7 +36,8 @@ type repeats struct {
 
 	kept    bool          // an answer was, ever
 	vain    int           // answers that could not be, while none was
-	idle    time.Duration // until then no packet is looked for: it would be in vain, it seems
+	idle    time.Duration // until then no packet is looked for: the table's answers may not be given again, it seems
+	skip    int           // packets that are not looked for: few would be found, it seems
 	looked  int           // packets that were looked for since lost was 0
 	found   int           // among them
 	lost    int           // memos that gave their places to others since
@@ -59,11 +60,11 @@ const (
 	maxRepeat  = 512    // octets of a packet with its answer
 	maxCells   = 8
 	maxGuards  = 3
-	refusedFor = time.Second     // until a packet whose answer can't be given again is tried once more
-	maxVain    = 64              // refusals with nothing kept after which no packet is looked for as long
-	judgeLost  = repeatSets      // a quarter of the memos lost, after which it is seen whether that was worth it
-	worthFound = 4               // one packet in so many has to be found, or else looking and keeping cost more than they spare
-	lostFor    = 4 * time.Second // until packets are looked for again, when too few were
+	refusedFor = time.Second // until a packet whose answer can't be given again is tried once more
+	maxVain    = 64          // refusals with nothing kept after which no packet is looked for as long
+	judgeLost  = repeatSets  // a quarter of the memos lost, after which it is seen whether they were worth it
+	worthFound = 4           // one packet in so many has to be found, or else looking and keeping cost more than they spare
+	lostSkip   = 8           // times as many packets are not looked for then
 )
 
 // memo is one kept answer. It is a cache line: of thousands of them none is warm when its packet comes.
@@ -120,6 +121,10 @@ func (m *repeats) find(packet []byte, now time.Duration) (found **memo, hash uin
 	if len(packet) <= wire.HeaderSize || len(packet) > maxRepeat/2 || m.table == nil || m.table.filtered || now < m.idle {
 		return nil, 0, false
 	}
+	if m.skip > 0 {
+		m.skip--
+		return nil, 0, false
+	}
 	hash = maphash.Bytes(m.seed, packet[2:])&^lately | taken
 	if m.sets == nil {
 		m.sets, m.seen = make([]repeatSet, repeatSets), make([]uint64, repeatSeen/64)
@@ -153,7 +158,7 @@ func (m *repeats) find(packet []byte, now time.Duration) (found **memo, hash uin
 		return nil, 0, false
 	}
 	if set.memo[free] != nil {
-		m.lose(now)
+		m.lose()
 	}
 	set.hash[free], set.memo[free] = hash|lately, nil
 	return nil, hash, true
@@ -161,14 +166,14 @@ func (m *repeats) find(packet []byte, now time.Duration) (found **memo, hash uin
 
 // lose counts a memo that gives its place to another. When that happens all the time, since more packets come than there are
 // places, and few are found, it is better to walk.
-func (m *repeats) lose(now time.Duration) {
+func (m *repeats) lose() {
 	if m.lost++; m.lost < judgeLost {
 		return
 	}
 	if worthFound*m.found >= m.looked {
 		m.poor = 0
 	} else if m.poor++; m.poor > 1 { // the first time others may only just have begun to be asked for
-		m.idle = now + lostFor
+		m.skip = lostSkip * m.looked
 	}
 	m.looked, m.found, m.lost = 0, 0, 0
 }

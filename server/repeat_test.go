@@ -85,13 +85,13 @@ func TestNothingIsLookedForWhereLittleIsFound(t *testing.T) {
 	m := newRepeats()
 	random := rand.New(rand.NewPCG(1, 1))
 	const many, few = 25 * repeatSets, 1000
-	for asked := 0; m.idle == 0; asked++ {
+	for asked := 0; m.skip == 0; asked++ {
 		if asked == 1<<20 {
 			t.Fatal("all are looked for still")
 		}
 		m.seek(strconv.Itoa(random.IntN(many)) + ".example.")
 	}
-	m.idle = 0 // its time is over
+	m.skip = 0 // they are over
 	found := 0
 	for range 100 * few {
 		if m.seek(strconv.Itoa(random.IntN(few)) + ".other.example.") {
