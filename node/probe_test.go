@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/godwit-dns/godwit/internal/freeport"
 	"github.com/godwit-dns/godwit/metrics"
 	"github.com/godwit-dns/godwit/server"
 )
@@ -51,22 +51,11 @@ func startSelf(t *testing.T, id string) *self {
 	s.id.Store(&id)
 	s.udp.Store(true)
 	s.tcp.Store(true)
-	var ln net.Listener
-	var pc net.PacketConn
-	for range 20 { // the same port may be taken for TCP
-		var err error
-		if pc, err = net.ListenPacket("udp", "127.0.0.1:0"); err != nil {
-			t.Fatal(err)
-		}
-		s.port = netip.MustParseAddrPort(pc.LocalAddr().String()).Port()
-		if ln, err = net.Listen("tcp", pc.LocalAddr().String()); err == nil {
-			break
-		}
-		pc.Close()
+	pc, ln, err := freeport.Listen()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if ln == nil {
-		t.Fatal("no port")
-	}
+	s.port = netip.MustParseAddrPort(pc.LocalAddr().String()).Port()
 	var running sync.WaitGroup
 	t.Cleanup(running.Wait) // the last of all
 	for _, srv := range []*dns.Server{{PacketConn: pc, Handler: s}, {Listener: ln, Handler: s}} {

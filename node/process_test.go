@@ -91,11 +91,7 @@ func fetch(url string) string {
 // upstream answers every name with one address.
 func upstream(t *testing.T, ip string) string {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.Listen("tcp", pc.LocalAddr().String())
+	pc, ln, err := freeport.Listen()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,24 @@ func Find() (int, error) {
 	return 0, fmt.Errorf("no free port: %w", err)
 }
 
+// Listen opens a port of the loopback for UDP and TCP.
+func Listen() (net.PacketConn, net.Listener, error) {
+	var err error
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(last-first))
+		var udp net.PacketConn
+		if udp, err = net.ListenPacket("udp", addr); err != nil {
+			continue
+		}
+		var tcp net.Listener
+		if tcp, err = net.Listen("tcp", addr); err == nil {
+			return udp, tcp, nil
+		}
+		udp.Close()
+	}
+	return nil, nil, fmt.Errorf("no free port: %w", err)
+}
+
 func free(port int) error {
 	addr := fmt.Sprintf(":%d", port)
 	tcp, err := net.Listen("tcp", addr)

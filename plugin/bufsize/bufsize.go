@@ -37,7 +37,10 @@ func setup(s *chain.Setup) error {
 // Bufsize is the handler: the largest size in octets.
 type Bufsize uint16
 
-var _ chain.Handler = Bufsize(0)
+var (
+	_ chain.Handler  = Bufsize(0)
+	_ chain.Repeater = Bufsize(0)
+)
 
 // Serve lowers the size that the query asks for. The reply repeats the lower one.
 func (b Bufsize) Serve(q *chain.Query) chain.Outcome {
@@ -46,3 +49,6 @@ func (b Bufsize) Serve(q *chain.Query) chain.Outcome {
 	}
 	return chain.Next
 }
+
+// Repeat has nothing to add: the size follows from the query.
+func (Bufsize) Repeat(*chain.Query, *chain.Repeat) bool { return true }

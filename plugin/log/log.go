@@ -56,8 +56,9 @@ type scratch struct {
 }
 
 var (
-	_ chain.Handler = (*Log)(nil)
-	_ chain.Replier = (*Log)(nil)
+	_ chain.Handler  = (*Log)(nil)
+	_ chain.Replier  = (*Log)(nil)
+	_ chain.Repeater = (*Log)(nil)
 )
 
 // Serve lets every query pass.
@@ -65,14 +66,27 @@ func (*Log) Serve(*chain.Query) chain.Outcome { return chain.Next }
 
 // Reply logs the query by its rule.
 func (l *Log) Reply(q *chain.Query, below chain.Outcome) chain.Outcome {
+	if r := l.rule(q); r != nil {
+		l.log(q, below, r)
+	}
+	return below
+}
+
+// rule gives the rule of a query, nil when it has none.
+func (l *Log) rule(q *chain.Query) *rule {
 	name := q.OriginalName()
 	for i := range l.rules {
 		if r := &l.rules[i]; r.scope != nil && name.Under(r.scope) {
-			l.log(q, below, r)
-			break
+			return r
 		}
 	}
-	return below
+	return nil
+}
+
+// Repeat lets answers be given again that are not logged. Those with signatures may be in another class when these expire.
+func (l *Log) Repeat(q *chain.Query, _ *chain.Repeat) bool {
+	r := l.rule(q)
+	return r == nil || !q.DO() && r.classes&classOf(kindOf(q, chain.Answered, l.env.Wall)) == 0
 }
 
 func (l *Log) log(q *chain.Query, below chain.Outcome, r *rule) {
