@@ -21,20 +21,13 @@ func (p *Published[T]) Store(data *T) {
 	p.version.Add(1)
 }
 
-// Guard lets an answer stand that was made from data, for as long as it is what answers.
-func (p *Published[T]) Guard(data *T) Guard {
-	return Guard{Version: &p.version, Check: func(time.Duration) (int, time.Duration, bool) {
-		return -1, math.MaxInt64, p.data.Load() == data
-	}}
-}
+// Last is which version the handler answered from last on each loop: its Repeat is asked right behind its Serve, when another
+// may have been published.
+type Last[T any] []last
 
-// Last is what the handler answered last from on each loop: its Repeat is asked right behind its Serve, when others may have
-// been published.
-type Last[T any] []last[T]
-
-type last[T any] struct {
-	data *T
-	_    [56]byte // the next loop's is in another cache line
+type last struct {
+	version uint64
+	_       [56]byte // the next loop's is in another cache line
 }
 
 // NewLast makes room for all loops.
@@ -42,10 +35,14 @@ func NewLast[T any](env *Env) Last[T] { return make(Last[T], env.Loops) }
 
 // Load is p.Load for an answer to q.
 func (l Last[T]) Load(q *Query, p *Published[T]) *T {
-	data := p.Load()
-	l[q.Shard()].data = data
-	return data
+	l[q.Shard()].version = p.version.Load() // first: one too old only makes the answer stand for less long
+	return p.Load()
 }
 
-// Guard lets the answer to q stand while it would be made from the same.
-func (l Last[T]) Guard(q *Query, p *Published[T]) Guard { return p.Guard(l[q.Shard()].data) }
+// Guard lets the answer to q stand until others are published. It does not keep the data.
+func (l Last[T]) Guard(q *Query, p *Published[T]) Guard {
+	from := l[q.Shard()].version
+	return Guard{Version: &p.version, Check: func(time.Duration) (int, time.Duration, bool) {
+		return -1, math.MaxInt64, p.version.Load() == from
+	}}
+}
