@@ -36,6 +36,7 @@ func render(results, page string) error {
 		if err := json.Unmarshal(text, out); err != nil {
 			return fmt.Errorf("%s.json: %w", w.name, err)
 		}
+		out.again()
 		all = append(all, out)
 	}
 	if len(all) == 0 {
@@ -49,6 +50,16 @@ func render(results, page string) error {
 	}
 	b.WriteString("\n" + profile + "\n" + silent)
 	return os.WriteFile(page, []byte(b.String()), 0o644)
+}
+
+// again sums up the runs of a result that was read.
+func (out *Result) again() {
+	for _, p := range out.Points {
+		if least := out.limits[p.Series]; p.Limit > 0 && (least == 0 || p.Limit < least) {
+			out.limit(p.Series, p.Limit)
+		}
+	}
+	out.summarise()
 }
 
 func (out *Result) page(b *strings.Builder) {

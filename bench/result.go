@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -91,8 +92,24 @@ func (out *Result) limit(series string, ratio float64) {
 	out.limits[series] = ratio
 }
 
+// Below so many queries a second each is a wake-up, and the limit is another one.
+const (
+	lowLoad  = 20000
+	lowLimit = 1.6
+)
+
+// limitAt is the limit of a series at a load.
+func (out *Result) limitAt(series, at string) float64 {
+	limit := out.limits[series]
+	if n, err := strconv.Atoi(at); err == nil && n < lowLoad && limit > 0 {
+		return max(limit, lowLimit)
+	}
+	return limit
+}
+
 // summarise makes the points from the samples.
 func (out *Result) summarise() {
+	out.Points = nil
 	type key struct{ series, load, server string }
 	groups := map[key][]Sample{}
 	var order []key
@@ -114,19 +131,19 @@ func (out *Result) summarise() {
 		p.Lost = median(pick(runs, func(s Sample) float64 { return 1 - float64(s.Answered)/float64(s.Sent) })).Median
 		p.Gen = median(pick(runs, func(s Sample) float64 { return s.Generator })).Median
 		p.Others = median(pick(runs, func(s Sample) float64 { return s.Others })).Median
-		p.Ratio = median(ratios(runs, groups[key{k.series, k.load, "echo"}]))
+		p.Ratio = median(ratios(groups[k], groups[key{k.series, k.load, "echo"}]))
 		if k.server == "godwit" {
-			p.Limit = out.limits[k.series]
+			p.Limit = out.limitAt(k.series, k.load)
 			p.Exceeds = p.Limit > 0 && p.Ratio.Median > p.Limit
 		}
 		out.Points = append(out.Points, p)
 	}
 }
 
-// undisturbed leaves out runs beside which something else was going on, if enough others remain.
+// undisturbed leaves out runs beside which something else was going on, if half of them remain.
 func undisturbed(runs []Sample) []Sample {
 	quiet := slices.DeleteFunc(slices.Clone(runs), func(s Sample) bool { return s.Disturbed })
-	if len(quiet) < 3 {
+	if 2*len(quiet) < len(runs) {
 		return runs
 	}
 	return quiet
@@ -153,24 +170,31 @@ func userShare(runs []Sample) float64 {
 	return user / all
 }
 
-// ratios pairs the runs of each round.
+// ratios pairs the runs of each round, but for pairs of which one was disturbed, if half of them remain.
 func ratios(runs, ruler []Sample) []float64 {
-	var list []float64
+	var all, quiet []float64
 	for _, s := range runs {
 		for _, e := range ruler {
-			if e.Round == s.Round && e.CPU > 0 {
-				list = append(list, s.CPU/e.CPU)
+			if e.Round != s.Round || e.CPU == 0 {
+				continue
+			}
+			all = append(all, s.CPU/e.CPU)
+			if !s.Disturbed && !e.Disturbed {
+				quiet = append(quiet, s.CPU/e.CPU)
 			}
 		}
 	}
-	return list
+	if 2*len(quiet) < len(all) {
+		return all
+	}
+	return quiet
 }
 
-// runs gives those of one server at one load that are counted.
+// runs gives those of one server at one load.
 func (out *Result) runs(series, load, server string) []Sample {
-	return undisturbed(slices.DeleteFunc(slices.Clone(out.Samples), func(s Sample) bool {
+	return slices.DeleteFunc(slices.Clone(out.Samples), func(s Sample) bool {
 		return s.Series != series || s.Load != load || s.Server != server
-	}))
+	})
 }
 
 // times gives how many times what b takes a takes, in the median of the rounds; 0 when one of them was not measured.

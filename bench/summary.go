@@ -9,7 +9,7 @@ import (
 // summary writes what the page comes to: where Godwit stands against its limits and against the others.
 func summary(b *strings.Builder, all []*Result) {
 	b.WriteString("\n## In short\n\nGodwit's CPU in echoes at each offered rate, **bold** where it is above what it may be at most, and who did the " +
-		"same for less.\n\n| work | ")
+		"same for less. Below 20,000 queries a second the limit is 1.60.\n\n| work | ")
 	loads := fixedLoads(all)
 	fmt.Fprintf(b, "%s | at most | for less |\n| --- |%s ---: | --- |\n", strings.Join(loads, " | "), strings.Repeat(" ---: |", len(loads)))
 	for _, out := range all {
@@ -63,7 +63,7 @@ func (out *Result) summaryRow(b *strings.Builder, series string, loads []string)
 		if own == nil {
 			continue
 		}
-		limit = own.Limit
+		limit = own.Limit // the greatest load's, in the end
 		cells[i] = short(own.Ratio.Median)
 		if own.Exceeds {
 			cells[i] = "**" + cells[i] + "**"

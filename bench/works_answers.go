@@ -295,7 +295,7 @@ func workUser(ctx context.Context, r *rig, out *Result) error {
 	}
 	for _, se := range all {
 		for _, l := range loads {
-			user := pick(out.runs(se.name, l.String(), "godwit"), func(s Sample) float64 { return s.User })
+			user := pick(undisturbed(out.runs(se.name, l.String(), "godwit")), func(s Sample) float64 { return s.User })
 			out.figure("godwit", "user-space CPU, "+se.name+", at "+l.String(), median(user).Median, "µs", 0.6, "goal 0.4")
 		}
 	}
