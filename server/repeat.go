@@ -37,7 +37,7 @@ type repeats struct {
 	kept    bool          // an answer was, ever
 	vain    int           // answers that could not be, while none was
 	idle    time.Duration // until then no packet is looked for: the table's answers may not be given again, it seems
-	skip    int           // packets that are not looked for: few would be found, it seems
+	skip    int           // packets that get no place although they came again: few would be found, it seems
 	looked  int           // packets that were looked for since lost was 0
 	found   int           // among them
 	lost    int           // memos that gave their places to others since
@@ -63,8 +63,8 @@ const (
 	refusedFor = time.Second // until a packet whose answer can't be given again is tried once more
 	maxVain    = 64          // refusals with nothing kept after which no packet is looked for as long
 	judgeLost  = repeatSets  // a quarter of the memos lost, after which it is seen whether they were worth it
-	worthFound = 4           // one packet in so many has to be found, or else looking and keeping cost more than they spare
-	lostSkip   = 8           // times as many packets are not looked for then
+	worthFound = 4           // one packet in so many has to be found, or else keeping costs more than it spares
+	lostSkip   = 8           // times as many packets get no place then
 )
 
 // memo is one kept answer. It is a cache line: of thousands of them none is warm when its packet comes.
@@ -121,10 +121,6 @@ func (m *repeats) find(packet []byte, now time.Duration) (found **memo, hash uin
 	if len(packet) <= wire.HeaderSize || len(packet) > maxRepeat/2 || m.table == nil || m.table.filtered || now < m.idle {
 		return nil, 0, false
 	}
-	if m.skip > 0 {
-		m.skip--
-		return nil, 0, false
-	}
 	hash = maphash.Bytes(m.seed, packet[2:])&^lately | taken
 	if m.sets == nil {
 		m.sets, m.seen = make([]repeatSet, repeatSets), make([]uint64, repeatSeen/64)
@@ -153,6 +149,10 @@ func (m *repeats) find(packet []byte, now time.Duration) (found **memo, hash uin
 	if !m.again(hash) {
 		return nil, 0, false
 	}
+	if m.skip > 0 {
+		m.skip--
+		return nil, 0, false
+	}
 	free := set.room()
 	if free < 0 {
 		return nil, 0, false
@@ -165,7 +165,7 @@ func (m *repeats) find(packet []byte, now time.Duration) (found **memo, hash uin
 }
 
 // lose counts a memo that gives its place to another. When that happens all the time, since more packets come than there are
-// places, and few are found, it is better to walk.
+// places, and few are found, it is better to keep what there is.
 func (m *repeats) lose() {
 	if m.lost++; m.lost < judgeLost {
 		return
@@ -173,7 +173,7 @@ func (m *repeats) lose() {
 	if worthFound*m.found >= m.looked {
 		m.poor = 0
 	} else if m.poor++; m.poor > 1 { // the first time others may only just have begun to be asked for
-		m.skip = lostSkip * m.looked
+		m.skip = lostSkip * judgeLost
 	}
 	m.looked, m.found, m.lost = 0, 0, 0
 }
