@@ -24,12 +24,14 @@ import (
 //  4. When others have something often, or the socket has nothing for a while, it goes back to epoll (poller.leave).
 //
 // A signal that comes between the loop's last look at the state and its wait is lost; so the caller goes on until it is heard.
-// If the runtime moves the loop to another thread just there, it is not heard: then a datagram ends the wait, or its limit.
+// It is not heard while the loop is on another thread than it was: the runtime moves it seldom, and to ask for the thread costs
+// a call, so that is done when a wait was interrupted and else now and then. Then a datagram ends the wait, or its limit.
 const (
 	directAfter  = 32                     // wake-ups by one socket alone
 	directMean   = 2 * time.Millisecond   // between two of them, at most
 	directJudge  = 64                     // turns of which the share of calls is taken
 	directCalls  = directJudge / 8        // calls among them that are too many
+	directThread = 16                     // turns after which the loop asks again which thread it is on
 	directEmpty  = 16                     // waits in a row that find nothing and nobody ended: something is wrong with it
 	directAgain  = 100 * time.Millisecond // until it is tried again after too many
 	callAgain    = 50 * time.Microsecond  // between two signals
@@ -69,6 +71,7 @@ type direct struct {
 	notBefore time.Duration // for the next time
 	deadline  time.Duration // what the timer is set to
 	waiting   bool          // until Tick is called
+	tid       int32         // of the thread that the loop was on when it asked; 0 when it may be on another
 
 	timer, watch, stop int          // of the caller: the loop's next timer, the instance that it waits in, its end; 0 before
 	state              atomic.Int32 // inEpoll, directly or called
@@ -97,7 +100,7 @@ func (p *poller) wokenBy(l *Loop, fd int) {
 		return
 	}
 	d.s, d.fd = s, fd
-	d.turns, d.calls, d.had, d.empty = 0, 0, l.now, 0
+	d.turns, d.calls, d.had, d.empty, d.tid = 0, 0, l.now, 0, 0
 	d.state.Store(directly)
 	p.interested(p.ep, fd, 0)
 	p.arm(unix.EPOLLIN | unix.EPOLLONESHOT)
@@ -140,7 +143,9 @@ func (p *poller) waitDirectly(l *Loop, timeout time.Duration) (n int, interrupte
 	waits := timeout > 0 && p.begin(l, timeout)
 	if waits {
 		found, again = s.Wait(l)
-		interrupted = !found
+		if interrupted = !found; interrupted {
+			d.tid = 0 // the loop yields
+		}
 	} else if l.Tick(); !l.isHot(s) { // that one has had its turn
 		again = s.Ready(l, true, false)
 	}
@@ -172,9 +177,12 @@ func (p *poller) begin(l *Loop, timeout time.Duration) bool {
 		at := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(timeout))}
 		_ = unix.TimerfdSettime(d.timer, 0, &at, nil)
 	}
-	thread, _, _ := unix.RawSyscall(unix.SYS_GETTID, 0, 0, 0)
+	if d.tid == 0 || d.turns%directThread == 0 {
+		tid, _, _ := unix.RawSyscall(unix.SYS_GETTID, 0, 0, 0)
+		d.tid = int32(tid)
+	}
 	d.waiting = true
-	d.thread.Store(int32(thread))
+	d.thread.Store(d.tid)
 	if d.state.Load() == called {
 		p.waited()
 		return false
