@@ -3,6 +3,8 @@ package chain
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/godwit-dns/godwit/metrics"
 )
 
 // Repeater is a Handler whose part in a query may be repeated without asking it: the transport keeps the finished answer
@@ -18,9 +20,10 @@ type Repeater interface {
 // Repeat is what it takes to give an answer again.
 type Repeat struct {
 	Answered bool             // the handler that is asked ended the way down
-	Cells    []*atomic.Uint64 // what each such query adds one to (metrics.AddAlone): cells of the query's own loop
-	Ender    Ender            // told of the end of each batch with such queries; nil for none
-	Guards   []Guard          // they all must stand
+	Cells    []*atomic.Uint64 // of the counters that each such query adds one to: what a metrics.Tally takes
+	// Took counts how long the batches with such queries took (Worker.AtBatchEnd); nil for none.
+	Took   *metrics.HistogramShard
+	Guards []Guard // they all must stand
 	// Shuffled says that the reply's addresses (wire.Reply.Addresses) come in another order each time, every one as likely
 	// as another; where not all fit, those that are sent are drawn from all.
 	Shuffled bool

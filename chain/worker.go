@@ -4,10 +4,10 @@ import (
 	"errors"
 	"math/rand/v2"
 	"runtime/debug"
-	"time"
 
 	"github.com/godwit-dns/godwit/internal/invariant"
 	"github.com/godwit-dns/godwit/loop"
+	"github.com/godwit-dns/godwit/metrics"
 	"github.com/godwit-dns/godwit/wire"
 )
 
@@ -105,7 +105,7 @@ type Worker struct {
 	inside  int      // walks and resumptions on the stack: children wait for the outermost
 	flying  int
 	batch   bool // packets that came together are being walked
-	enders  []Ender
+	timed   []timed
 	gens    uint64 // generations given out; one number is never a ticket twice
 	serial  uint64 // of the last query
 }
@@ -394,10 +394,11 @@ func (w *Worker) waiting(t Ticket) *Query {
 	return q
 }
 
-// Ender is told when the packets that came together have been walked, and how long that took: queries that were answered
-// on the way share one reading of the clock.
-type Ender interface {
-	BatchEnd(w *Worker, took time.Duration)
+// timed is the queries that were answered in the batch they came in and wait for its duration: they share one reading of the
+// clock.
+type timed struct {
+	in *metrics.HistogramShard
+	n  uint64
 }
 
 // BeginBatch says that packets which came together follow. The loop's clock has just been read.
@@ -406,24 +407,24 @@ func (w *Worker) BeginBatch() { w.batch = true }
 // EndBatch ends the batch: the clock is read again, if anybody wants to know.
 func (w *Worker) EndBatch() {
 	w.batch = false
-	if len(w.enders) == 0 {
+	if len(w.timed) == 0 {
 		return
 	}
 	began := w.Loop.Now()
 	took := w.Loop.Tick() - began
-	for i, e := range w.enders {
-		e.BatchEnd(w, took)
-		w.enders[i] = nil
+	for _, t := range w.timed {
+		t.in.ObserveTime(took, t.n)
 	}
-	w.enders = w.enders[:0]
+	w.timed = w.timed[:0]
 }
 
-// AtBatchEnd asks for e to be told of the end of this batch. Where it is called for several in turn one may be told twice.
-func (w *Worker) AtBatchEnd(e Ender) {
-	if n := len(w.enders); n > 0 && w.enders[n-1] == e {
+// AtBatchEnd asks for a query to be counted in h by how long its batch takes.
+func (w *Worker) AtBatchEnd(h *metrics.HistogramShard) {
+	if n := len(w.timed); n > 0 && w.timed[n-1].in == h {
+		w.timed[n-1].n++
 		return
 	}
-	w.enders = append(w.enders, e)
+	w.timed = append(w.timed, timed{h, 1})
 }
 
 // Parked calls f for every query in flight.

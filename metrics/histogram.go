@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // nativeSchema is the resolution of native histograms: 2^(1/16) between buckets, which is what client_golang chooses for
@@ -19,10 +20,16 @@ const (
 
 // Histogram counts observations in classic buckets and in the buckets of a native histogram.
 type Histogram struct {
-	Labels []Label
-	Bounds []float64 // upper bounds of the classic buckets, without +Inf
-	shards []histogramShard
+	Labels  []Label
+	Bounds  []float64 // upper bounds of the classic buckets, without +Inf
+	unit    float64   // what the whole number 1 stands for
+	shards  []HistogramShard
+	tallies *tallies
 }
+
+// Tick is the unit in which short durations are counted, each by itself: a 30th of a microsecond, about what it takes to read a
+// clock.
+const Tick = 32 * time.Nanosecond
 
 // smallInts is how many whole numbers are counted each by itself, and sorted into buckets when somebody reads.
 const smallInts = 1024
@@ -72,23 +79,35 @@ type place struct {
 // noNative is the place of 0, which no native bucket holds.
 const noNative = ^uint16(0)
 
-type histogramShard struct {
+// HistogramShard is what one loop counts of a histogram; the last is for all other goroutines.
+type HistogramShard struct {
+	ints    atomic.Pointer[small]
+	of      *Histogram
+	single  bool            // one goroutine writes it
 	classic []atomic.Uint64 // one for each bound, and +Inf
 	native  []atomic.Uint64
 	zero    atomic.Uint64 // observations that are 0
 	sum     atomic.Uint64 // bits of a float64
 	whole   atomic.Uint64 // sum of ObserveInt, without those in ints
-	ints    atomic.Pointer[small]
-	single  bool // one goroutine writes it
 	large   large
-	_       [16]byte
+	_       [24]byte
 }
 
 // Histogram gives the histogram with these labels; bounds ascend.
 func (r *Registry) Histogram(name, help string, bounds []float64, labels ...Label) *Histogram {
+	return r.histogram(name, help, bounds, 1, labels)
+}
+
+// Durations gives the histogram of times in seconds with these labels (HistogramShard.ObserveTime).
+func (r *Registry) Durations(name, help string, bounds []float64, labels ...Label) *Histogram {
+	return r.histogram(name, help, bounds, Tick.Seconds(), labels)
+}
+
+func (r *Registry) histogram(name, help string, bounds []float64, unit float64, labels []Label) *Histogram {
 	return series(r, r.family(name, help, KindHistogram), labels, func() *Histogram {
-		h := &Histogram{Labels: slices.Clone(labels), Bounds: bounds, shards: make([]histogramShard, r.shards)}
+		h := &Histogram{Labels: slices.Clone(labels), Bounds: bounds, unit: unit, shards: make([]HistogramShard, r.shards), tallies: r.tallies}
 		for i := range h.shards {
+			h.shards[i].of = h
 			h.shards[i].classic = make([]atomic.Uint64, len(bounds)+1)
 			h.shards[i].native = make([]atomic.Uint64, nativeHigh-nativeLow+1)
 			h.shards[i].single = i != r.Shared()
@@ -112,9 +131,10 @@ func (h *Histogram) place(v float64) place {
 func (h *Histogram) Observe(shard int, v float64) { h.ObserveN(shard, v, 1) }
 
 // ObserveN counts v n times.
-func (h *Histogram) ObserveN(shard int, v float64, n uint64) {
-	s := &h.shards[shard]
-	s.count(h.place(v), n)
+func (h *Histogram) ObserveN(shard int, v float64, n uint64) { h.shards[shard].observe(v, n) }
+
+func (s *HistogramShard) observe(v float64, n uint64) {
+	s.count(s.of.place(v), n)
 	for {
 		old := s.sum.Load()
 		if s.sum.CompareAndSwap(old, math.Float64bits(math.Float64frombits(old)+v*float64(n))) {
@@ -127,36 +147,44 @@ func (h *Histogram) ObserveN(shard int, v float64, n uint64) {
 func (h *Histogram) ObserveInt(shard int, v int) {
 	s := &h.shards[shard]
 	if v < smallInts {
-		ints := s.ints.Load()
-		if ints == nil {
-			ints = s.newInts()
-		}
-		add(&ints[v], 1, s.single)
+		add(&s.small()[v], 1, s.single)
 		return
 	}
 	s.count(h.place(float64(v)), 1)
 	add(&s.whole, uint64(v), s.single)
 }
 
-// cellOf is where to count v as ObserveInt does, one by one; nil where there is no such place.
-func (h *Histogram) cellOf(shard, v int) *atomic.Uint64 {
-	s := &h.shards[shard]
+// Shard is what the loop of that number counts.
+func (h *Histogram) Shard(shard int) *HistogramShard { return &h.shards[shard] }
+
+// ObserveTime counts a duration n times, to the next Tick when it is short. The histogram is one of Durations.
+func (s *HistogramShard) ObserveTime(d time.Duration, n uint64) {
+	if v := uint64(d+Tick/2) / uint64(Tick); v < smallInts {
+		add(&s.small()[v], n, s.single)
+		return
+	}
+	s.observe(d.Seconds(), n)
+}
+
+// cell is where to count v as ObserveInt does, one by one and with Add; nil where there is no such place.
+func (h *Histogram) cell(v int) *atomic.Uint64 {
+	s := &h.shards[len(h.shards)-1]
 	if v >= smallInts {
 		return s.large.cell(v)
 	}
-	if ints := s.ints.Load(); ints != nil {
-		return &ints[v]
-	}
-	return nil
+	return &s.small()[v]
 }
 
-// newInts makes the shard's small numbers when the first is counted: most histograms have none.
-func (s *histogramShard) newInts() *small {
+// small gives the shard's small numbers, made when the first is counted: most histograms have none.
+func (s *HistogramShard) small() *small {
+	if ints := s.ints.Load(); ints != nil {
+		return ints
+	}
 	s.ints.CompareAndSwap(nil, new(small))
 	return s.ints.Load()
 }
 
-func (s *histogramShard) count(p place, n uint64) {
+func (s *HistogramShard) count(p place, n uint64) {
 	add(&s.classic[p.classic], n, s.single)
 	if p.native == noNative {
 		add(&s.zero, n, s.single)
@@ -209,10 +237,11 @@ type Snapshot struct {
 
 // Read adds the shards up.
 func (h *Histogram) Read() Snapshot {
+	h.tallies.settle()
 	out := Snapshot{Classic: make([]uint64, len(h.Bounds)), Native: map[int]uint64{}, Schema: nativeSchema}
 	for i := range h.shards {
 		s := &h.shards[i]
-		out.Sum += math.Float64frombits(s.sum.Load()) + float64(s.whole.Load())
+		out.Sum += math.Float64frombits(s.sum.Load()) + float64(s.whole.Load())*h.unit
 		out.Zero += s.zero.Load()
 		for b := range s.classic {
 			out.classic(b, s.classic[b].Load())
@@ -238,7 +267,7 @@ func (out *Snapshot) classic(bucket int, n uint64) {
 }
 
 // readInts sorts the numbers of a shard that are counted by themselves into buckets.
-func (h *Histogram) readInts(s *histogramShard, out *Snapshot) {
+func (h *Histogram) readInts(s *HistogramShard, out *Snapshot) {
 	if ints := s.ints.Load(); ints != nil {
 		for v := range ints {
 			h.readInt(v, ints[v].Load(), out)
@@ -256,8 +285,9 @@ func (h *Histogram) readInt(v int, n uint64, out *Snapshot) {
 	if n == 0 {
 		return
 	}
-	p := h.place(float64(v))
-	out.Sum += float64(v) * float64(n)
+	value := float64(v) * h.unit
+	p := h.place(value)
+	out.Sum += value * float64(n)
 	out.classic(int(p.classic), n)
 	if p.native == noNative {
 		out.Zero += n

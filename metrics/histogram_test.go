@@ -16,7 +16,7 @@ func TestObserveIntCountsAsObserve(t *testing.T) {
 		for _, v := range []int{0, 0, 1, 2, 99, 100, 101, 511, 512, 1022, 1023, 1024, 2047, 2048, 65535} {
 			whole.ObserveInt(shard, v)
 			plain.Observe(shard, float64(v))
-			whole.cellOf(shard, v).Add(2)
+			whole.cell(v).Add(2)
 			plain.ObserveN(shard, float64(v), 2)
 		}
 	}
@@ -33,11 +33,11 @@ func TestObserveIntCountsAsObserve(t *testing.T) {
 func TestCellsAreBounded(t *testing.T) {
 	h := New(1).Histogram("h", "", []float64{100})
 	for v := range maxLarge {
-		if h.cellOf(0, smallInts+v) == nil {
+		if h.cell(smallInts+v) == nil {
 			t.Fatalf("no place for %d numbers", v)
 		}
 	}
-	if h.cellOf(0, smallInts+maxLarge) != nil || h.cellOf(0, smallInts) == nil {
+	if h.cell(smallInts+maxLarge) != nil || h.cell(smallInts) == nil {
 		t.Error("a new number has a place, or a known one has none")
 	}
 }

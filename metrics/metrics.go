@@ -41,6 +41,7 @@ type Registry struct {
 	shards   int
 	mu       *sync.Mutex // of families; shared with trials
 	families map[string]*Family
+	tallies  *tallies
 	trial    *Trial // nil in the registry itself
 }
 
@@ -54,7 +55,7 @@ type Family struct {
 
 // New makes a registry for that many loops. One shard more serves all other goroutines (Shared).
 func New(loops int) *Registry {
-	return &Registry{shards: loops + 1, mu: new(sync.Mutex), families: map[string]*Family{}}
+	return &Registry{shards: loops + 1, mu: new(sync.Mutex), families: map[string]*Family{}, tallies: new(tallies)}
 }
 
 // Shared is the shard for goroutines that are no loop: the only one that several may write.
@@ -112,14 +113,15 @@ type cell struct {
 
 // Counter only grows.
 type Counter struct {
-	Labels []Label
-	cells  []cell
+	Labels  []Label
+	cells   []cell
+	tallies *tallies
 }
 
 // Counter gives the counter with these labels. Labels are in the order given; keep it the same for one name.
 func (r *Registry) Counter(name, help string, labels ...Label) *Counter {
 	return series(r, r.family(name, help, KindCounter), labels, func() *Counter {
-		return &Counter{Labels: slices.Clone(labels), cells: make([]cell, r.shards)}
+		return &Counter{Labels: slices.Clone(labels), cells: make([]cell, r.shards), tallies: r.tallies}
 	})
 }
 
@@ -129,11 +131,12 @@ func (c *Counter) Inc(shard int) { c.Add(shard, 1) }
 // Add adds n.
 func (c *Counter) Add(shard int, n uint64) { add(&c.cells[shard].n, n, shard != len(c.cells)-1) }
 
-// Cell is where a loop counts, for AddAlone.
-func (c *Counter) Cell(shard int) *atomic.Uint64 { return &c.cells[shard].n }
+// Cell is where a Tally counts.
+func (c *Counter) Cell() *atomic.Uint64 { return &c.cells[len(c.cells)-1].n }
 
 // Value is the sum over all shards.
 func (c *Counter) Value() uint64 {
+	c.tallies.settle()
 	var sum uint64
 	for i := range c.cells {
 		sum += c.cells[i].n.Load()

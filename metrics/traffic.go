@@ -15,7 +15,7 @@ type Report struct {
 	Plugin   string  // the directive that wrote the answer, empty for none
 	Request  int     // octets of the query as it came
 	Response int     // octets of the answer without name compression
-	Seconds  float64 // from receipt to answer; negative when Took will say
+	Seconds  float64 // from receipt to answer; negative when it is counted later (Durations)
 }
 
 // Traffic counts the queries of one server, zone and view. Series appear when they are first counted, so each handle is
@@ -89,7 +89,7 @@ func (t *Traffic) Count(shard int, r *Report) {
 	}
 	t.requestsOf(net, r).Inc(shard)
 	if r.Seconds >= 0 {
-		t.Took(shard, r.Seconds, 1)
+		t.Durations(shard).observe(r.Seconds, 1)
 	}
 	response, request := t.response[net].Load(), t.request[net].Load()
 	if response == nil || request == nil {
@@ -100,30 +100,30 @@ func (t *Traffic) Count(shard int, r *Report) {
 	t.responsesOf(r.Rcode, r.Plugin).Inc(shard)
 }
 
-// Cells appends the places where Count adds one for a report that has been counted before. It reports false when those are
-// not all that there are. The duration is not among them.
-func (t *Traffic) Cells(shard int, r *Report, cells []*atomic.Uint64) ([]*atomic.Uint64, bool) {
+// Cells appends the places where Count adds one for a report, as a Tally has them. It reports false when those are not all
+// that there are. The duration is not among them.
+func (t *Traffic) Cells(r *Report, cells []*atomic.Uint64) ([]*atomic.Uint64, bool) {
 	net := 0
 	if r.Stream {
 		net = 1
 	}
 	response, request := t.response[net].Load(), t.request[net].Load()
 	if response == nil || request == nil {
-		return cells, false
+		response, request = t.newSizes(net)
 	}
-	out, in := response.cellOf(shard, r.Response), request.cellOf(shard, r.Request)
+	out, in := response.cell(r.Response), request.cell(r.Request)
 	if out == nil || in == nil {
 		return cells, false
 	}
 	if r.DO {
-		cells = append(cells, lazy(&t.do, t.newDO).Cell(shard))
+		cells = append(cells, lazy(&t.do, t.newDO).Cell())
 	}
-	return append(cells, t.requestsOf(net, r).Cell(shard), out, in, t.responsesOf(r.Rcode, r.Plugin).Cell(shard)), true
+	return append(cells, t.requestsOf(net, r).Cell(), out, in, t.responsesOf(r.Rcode, r.Plugin).Cell()), true
 }
 
-// Took counts the duration of n queries.
-func (t *Traffic) Took(shard int, seconds float64, n uint64) {
-	lazy(&t.duration, t.newDuration).ObserveN(shard, seconds, n)
+// Durations is where a loop counts how long queries took.
+func (t *Traffic) Durations(shard int) *HistogramShard {
+	return lazy(&t.duration, t.newDuration).Shard(shard)
 }
 
 func lazy[T any](p *atomic.Pointer[T], make func() *T) *T {
@@ -140,7 +140,7 @@ func (t *Traffic) newDO() *Counter {
 }
 
 func (t *Traffic) newDuration() *Histogram {
-	return t.r.Histogram("coredns_dns_request_duration_seconds",
+	return t.r.Durations("coredns_dns_request_duration_seconds",
 		"Histogram of the time (in seconds) each request took per zone.", t.durations, t.labels...)
 }
 

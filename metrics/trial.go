@@ -13,7 +13,7 @@ type Trial struct {
 // serve leaves no series behind, and no function in the place of one that serves.
 func (r *Registry) Try() (*Registry, *Trial) {
 	t := &Trial{}
-	return &Registry{shards: r.shards, mu: r.mu, families: r.families, trial: t}, t
+	return &Registry{shards: r.shards, mu: r.mu, families: r.families, tallies: r.tallies, trial: t}, t
 }
 
 func (t *Trial) note(undo func()) {

@@ -34,7 +34,7 @@ func (s *steady) Serve(q *chain.Query) chain.Outcome {
 }
 
 func (s *steady) Repeat(q *chain.Query, r *chain.Repeat) bool {
-	r.Cells = append(r.Cells, s.counted.Cell(q.Shard()))
+	r.Cells = append(r.Cells, s.counted.Cell())
 	r.Guards = append(r.Guards, chain.Guard{Version: &s.version, Check: func(time.Duration) (int, time.Duration, bool) {
 		return -1, math.MaxInt64, true
 	}})
@@ -70,8 +70,9 @@ func newBed(tb testing.TB, again bool) *bed {
 	b.Add("steady", h)
 	t := &Table{Label: "dns://:53", Config: &chain.Config{}}
 	t.Add(wire.Root, b.Chain())
-	u := &udpSocket{w: s.workers[0], fd: fd, local: local, table: new(atomic.Pointer[Table])}
-	u.out.begin(fd, local.Addr(), &s.workers[0].dropped)
+	w := s.workers[0]
+	u := &udpSocket{w: w, fd: fd, local: local, table: new(atomic.Pointer[Table]), repeats: w.newRepeats(w.repeated)}
+	u.out.begin(fd, local.Addr(), &w.dropped)
 	u.table.Store(t)
 	client, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(local))
 	if err != nil {

@@ -157,8 +157,8 @@ func (s *udpSocket) readFairly(l *loop.Loop) bool {
 		return false
 	}
 	s.w.lastQuery.Store(int64(l.Tick()))
-	s.w.receives.Add(l.Index(), uint64(calls))
-	s.w.datagrams.Add(l.Index(), uint64(total))
+	s.w.calls.Add(uint64(calls))
+	s.w.datagrams.Add(uint64(total))
 	g.count()
 	each := total
 	if more { // what is not followed by more takes nobody's place

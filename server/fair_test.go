@@ -126,7 +126,7 @@ func TestStageServesTheNewestOfEach(t *testing.T) {
 			if got := answered(t, little); !slices.Equal(got, upTo(0, c.little)) {
 				t.Errorf("who asks little was answered %v", got)
 			}
-			if got := bed.u.w.unfair.Cell(0).Load(); got != uint64(c.dropped) {
+			if got := bed.u.w.unfair.Value(); got != uint64(c.dropped) {
 				t.Errorf("%d counted as dropped", got)
 			}
 			if bed.u.fair.skip != c.skip {
@@ -255,7 +255,7 @@ func TestThinAfterEightStages(t *testing.T) {
 	if len(th.clients) != 0 || filterLen(t, th.s.fd) != 0 || th.timer.Running() {
 		t.Fatalf("in the end: %v", th.clients)
 	}
-	if got := th.s.w.thinned.Cell(0).Load(); got != 1 {
+	if got := th.s.w.thinned.Value(); got != 1 {
 		t.Errorf("%d clients counted", got)
 	}
 }

@@ -70,7 +70,7 @@ func lostBeside(t *testing.T, fair bool) float64 {
 	}
 	w := r.s.workers[0]
 	t.Logf("fair: %v; %d of %d answered, %d of %d received were dropped, %d times thinned", fair, answers, asked,
-		w.unfair.Cell(0).Load(), w.datagrams.Cell(0).Load(), w.thinned.Cell(0).Load())
+		w.unfair.Value(), w.datagrams.Value(), w.thinned.Value())
 	return 1 - float64(answers)/float64(asked)
 }
 

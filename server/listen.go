@@ -211,7 +211,7 @@ func (l *Listener) openUDP(i int, addr netip.AddrPort, inherited []int, group *s
 		}
 	}
 	w := l.s.workers[on]
-	u := &udpSocket{w: w, fd: fd, local: addr, wild: addr.Addr().IsUnspecified(), table: &l.table}
+	u := &udpSocket{w: w, fd: fd, local: addr, wild: addr.Addr().IsUnspecified(), table: &l.table, repeats: w.newRepeats(w.repeated)}
 	u.out.begin(fd, addr.Addr(), &w.dropped)
 	u.spill.spill = group
 	l.udp[on] = append(l.udp[on], u)
@@ -235,7 +235,8 @@ func (l *Listener) openTCP(i int, addr netip.AddrPort, inherited []int) (err err
 			return err
 		}
 	}
-	l.tcp[on] = append(l.tcp[on], &tcpListener{w: l.s.workers[on], l: l, fd: fd, local: addr})
+	w := l.s.workers[on]
+	l.tcp[on] = append(l.tcp[on], &tcpListener{w: w, l: l, fd: fd, local: addr, repeats: w.newRepeats(w.repeatedTCP)})
 	return nil
 }
 

@@ -26,6 +26,10 @@ import (
 
 // repeats are the answers that one socket keeps: a listening one those of all its connections.
 type repeats struct {
+	metrics  *metrics.Registry
+	repeated *metrics.Counter // answers given without a walk
+	closed   bool
+
 	seed   maphash.Seed
 	table  *Table       // what they were made by; another table begins anew
 	sets   []repeatSet  // nil until the first packet
@@ -43,7 +47,8 @@ type repeats struct {
 	lost    int           // memos that gave their places to others since
 	poor    int           // how often in a row few were found by then
 	refused *memo         // the last refusal
-	alike   *effects      // those of the memo made last
+	effects map[has]*effects
+	full    bool // there are so many that all begins anew
 }
 
 // repeatSet is a cache line: packets by the hash of all but their ID.
@@ -59,6 +64,7 @@ const (
 	lately     = 1 << 1 // and its memo was of use since the set was looked through for a place
 	maxRepeat  = 512    // octets of a packet with its answer
 	maxCells   = 8
+	maxEffects = 4096
 	maxGuards  = 3
 	refusedFor = time.Second // until a packet whose answer can't be given again is tried once more
 	maxVain    = 64          // refusals with nothing kept after which no packet is looked for as long
@@ -80,11 +86,18 @@ type memo struct {
 	renewal *renewal
 }
 
-// effects are what many memos have in common.
+// effects are what many memos have in common, in a cache line.
 type effects struct {
+	tally   metrics.Tally // of what the handlers would count
+	version [maxGuards]*atomic.Uint64
+	took    *metrics.HistogramShard
+}
+
+// has is what makes effects others.
+type has struct {
 	version [maxGuards]*atomic.Uint64
 	cells   [maxCells]*atomic.Uint64
-	ender   chain.Ender
+	took    *metrics.HistogramShard
 }
 
 // renewal is what asking the guards takes.
@@ -109,11 +122,31 @@ func (k *memo) over(packet []byte) int {
 	return int(k.same) + copy(packet[k.same:], k.rest())
 }
 
+// newRepeats makes a socket's, whose answers are counted.
+func (w *worker) newRepeats(counted *metrics.Counter) repeats {
+	return repeats{metrics: w.s.opt.Metrics, repeated: counted}
+}
+
 // begin drops all when the table is another one.
 func (m *repeats) begin(t *Table) {
-	if m.table != t {
-		*m = repeats{seed: maphash.MakeSeed(), table: t, made: m.made, random: m.random}
+	if m.table == t && !m.full || m.closed {
+		return
 	}
+	m.drop()
+	*m = repeats{metrics: m.metrics, repeated: m.repeated, seed: maphash.MakeSeed(), table: t, made: m.made, random: m.random}
+}
+
+// drop ends what memos count.
+func (m *repeats) drop() {
+	for _, e := range m.effects {
+		m.metrics.EndTally(&e.tally)
+	}
+}
+
+// close drops all; from here on nothing is found or kept.
+func (m *repeats) close() {
+	m.drop()
+	*m = repeats{closed: true}
 }
 
 // find gives the place of a packet's memo. Without one it says whether the answer is to be kept, and under which hash.
@@ -250,6 +283,9 @@ func (m *repeats) memoOf(q *chain.Query, packet, answer []byte) *memo {
 		return nil
 	}
 	k := &memo{asked: uint16(len(packet)), effects: m.effectsOf(r)}
+	if k.effects == nil {
+		return nil
+	}
 	var from stock
 	if r.Shuffled {
 		var ok bool
@@ -292,17 +328,26 @@ func common(packet, answer []byte, ttls []uint16) int {
 	return at
 }
 
-// effectsOf gives the effects of r: the last memo's own where they are the same.
+// effectsOf gives the effects of r, nil when there is no room.
 func (m *repeats) effectsOf(r *chain.Repeat) *effects {
-	e := effects{ender: r.Ender}
+	is := has{took: r.Took}
 	for i, g := range r.Guards {
-		e.version[i] = g.Version
+		is.version[i] = g.Version
 	}
-	copy(e.cells[:], r.Cells)
-	if m.alike == nil || *m.alike != e {
-		m.alike = &e
+	copy(is.cells[:], r.Cells)
+	if e := m.effects[is]; e != nil {
+		return e
 	}
-	return m.alike
+	if m.full = len(m.effects) == maxEffects; m.full {
+		return nil
+	}
+	if m.effects == nil {
+		m.effects = map[has]*effects{}
+	}
+	e := &effects{version: is.version, took: is.took}
+	m.metrics.Tally(&e.tally, append(slices.Clone(r.Cells), m.repeated.Cell())...)
+	m.effects[is] = e
+	return e
 }
 
 // refusal is a memo without a packet: to ask all handlers at each walk would cost more than the walk. Many share one.
@@ -357,14 +402,9 @@ func (k *memo) renew(now time.Duration) bool {
 
 // count does what a walk would do besides the answer.
 func (e *effects) count(w *worker) {
-	for _, c := range e.cells {
-		if c == nil {
-			break
-		}
-		metrics.AddAlone(c, 1)
-	}
-	if e.ender != nil {
-		w.AtBatchEnd(e.ender)
+	e.tally.Add(1)
+	if e.took != nil {
+		w.AtBatchEnd(e.took)
 	}
 }
 
@@ -410,7 +450,6 @@ func (s *udpSocket) repeat(r *receiver, i int, packet []byte) bool {
 		s.repeats.shuffle(k, r.slot(i)[:n])
 		r.answer(i, n, s.wild)
 	}
-	s.w.repeated.Inc(s.w.Loop.Index())
 	return true
 }
 
@@ -431,6 +470,5 @@ func (c *tcpConn) repeat(packet []byte) bool {
 		c.repeats.shuffle(k, c.out[at:])
 	}
 	binary.BigEndian.PutUint16(c.out[at-2:], uint16(len(c.out)-at))
-	c.w.repeatedTCP.Inc(c.w.Loop.Index())
 	return true
 }

@@ -53,17 +53,17 @@ type Server struct {
 // worker is a loop with all that the server keeps for it.
 type worker struct {
 	*chain.Worker
-	s                 *Server
 	receiver          *receiver
+	calls             metrics.Tally // that received datagrams, and what they brought: how full batches are
+	datagrams         metrics.Tally
+	lastQuery         atomic.Int64 // when the last packet came, by the loop's clock
+	s                 *Server
 	stage             *stage // nil before the first overload
 	fitter            wire.Fitter
 	echoed            map[uint16]bool // the options that the configuration of the query being sent gives back, too
 	scratch           []byte          // for answers that are copied on
-	lastQuery         atomic.Int64    // when the last packet came, by the loop's clock
 	dropped           atomic.Uint64
 	malformed         atomic.Uint64
-	receives          *metrics.Counter // receive calls that brought something, and what they brought: how full batches are
-	datagrams         *metrics.Counter
 	repeated          *metrics.Counter // answers given without a walk
 	repeatedTCP       *metrics.Counter
 	unfair            *metrics.Counter
@@ -89,10 +89,10 @@ func New(opt Options) (*Server, error) {
 		w := &worker{Worker: chain.NewWorker(l, seed()), s: s, receiver: newReceiver(), scratch: make([]byte, 0, wire.MaxMessage), conns: map[*tcpConn]bool{}, connsOf: map[netip.Addr]int{}}
 		w.fitter.Echo = func(code uint16) bool { return w.echoed[code] }
 		w.OnPanic = s.panicked
-		w.receives = opt.Metrics.Counter("godwit_udp_receives_total", "Calls that received UDP datagrams.")
+		opt.Metrics.Tally(&w.calls, opt.Metrics.Counter("godwit_udp_receives_total", "Calls that received UDP datagrams.").Cell())
+		opt.Metrics.Tally(&w.datagrams, opt.Metrics.Counter("godwit_udp_datagrams_total", "UDP datagrams received by those calls.").Cell())
 		w.repeated = opt.Metrics.Counter("godwit_udp_repeated_total", "UDP queries that got the octets of an earlier answer, without a walk.")
 		w.repeatedTCP = opt.Metrics.Counter("godwit_tcp_repeated_total", "TCP queries that got the octets of an earlier answer, without a walk.")
-		w.datagrams = opt.Metrics.Counter("godwit_udp_datagrams_total", "UDP datagrams received by those calls.")
 		w.unfair = opt.Metrics.Counter("godwit_udp_unfair_drops_total", "UDP queries dropped unread because their client asked for more than its share of an overloaded socket.")
 		w.thinned = opt.Metrics.Counter("godwit_udp_thinned_clients_total", "Clients of which the kernel was told to drop a part because they went on asking for more than their share.")
 		s.workers = append(s.workers, w)

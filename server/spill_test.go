@@ -205,8 +205,8 @@ func (r *rig) share(clients []net.Conn) (loops int) {
 
 // datagrams gives what each loop has received.
 func (r *rig) datagrams() (all []uint64) {
-	for i, w := range r.s.workers {
-		all = append(all, w.datagrams.Cell(i).Load())
+	for _, w := range r.s.workers {
+		all = append(all, w.datagrams.Value())
 	}
 	return all
 }

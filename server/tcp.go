@@ -93,6 +93,7 @@ func (t *tcpListener) close() {
 	t.w.Loop.Stop(&t.rest)
 	t.w.Loop.Remove(t.fd)
 	unix.Close(t.fd)
+	t.repeats.close()
 	for c := range t.w.conns {
 		if c.l == t.l {
 			c.ended = true

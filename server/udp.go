@@ -61,8 +61,8 @@ func (s *udpSocket) read(l *loop.Loop, n int) (again bool) {
 	r := s.w.receiver
 	for round := 1; ; round++ {
 		s.w.lastQuery.Store(int64(l.Now()))
-		s.w.receives.Inc(l.Index())
-		s.w.datagrams.Add(l.Index(), uint64(n))
+		s.w.calls.Add(1)
+		s.w.datagrams.Add(uint64(n))
 		s.repeats.begin(s.table.Load())
 		s.w.BeginBatch()
 		for i := range n {
@@ -139,6 +139,7 @@ func (s *udpSocket) close() {
 	s.closing = true
 	s.out.flush(s.fd)
 	s.fair.thin.clear()
+	s.repeats.close()
 	s.w.Loop.Remove(s.fd)
 	s.w.Loop.RemoveFlush(s)
 	unix.Close(s.fd)

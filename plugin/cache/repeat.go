@@ -20,7 +20,7 @@ func (c *Cache) Repeat(q *chain.Query, r *chain.Repeat) bool {
 	}
 	n, hash, e := c.counters.of(q), st.hash, st.hit
 	if !r.Answered {
-		r.Cells = append(r.Cells, n.requests.counter().Cell(q.Shard()), n.misses.counter().Cell(q.Shard()))
+		r.Cells = append(r.Cells, n.requests.counter().Cell(), n.misses.counter().Cell())
 		r.Guards = append(r.Guards, chain.Guard{Version: c.success.changes, Check: func(now time.Duration) (int, time.Duration, bool) {
 			return -1, math.MaxInt64, !c.mayHave(c.denial, hash, now) && !c.mayHave(c.success, hash, now)
 		}})
@@ -33,7 +33,7 @@ func (c *Cache) Repeat(q *chain.Query, r *chain.Repeat) bool {
 	if e.denial {
 		from, hits = c.denial, &n.denial
 	}
-	r.Cells = append(r.Cells, n.requests.counter().Cell(q.Shard()), hits.counter().Cell(q.Shard()))
+	r.Cells = append(r.Cells, n.requests.counter().Cell(), hits.counter().Cell())
 	r.Guards = append(r.Guards, chain.Guard{Version: c.success.changes, Check: func(now time.Duration) (int, time.Duration, bool) {
 		if from == c.success && c.mayHave(c.denial, hash, now) || !from.holds(hash, e) {
 			return 0, 0, false

@@ -8,7 +8,6 @@ package prometheus
 
 import (
 	"sync/atomic"
-	"time"
 
 	"github.com/godwit-dns/godwit/chain"
 	"github.com/godwit-dns/godwit/metrics"
@@ -34,28 +33,11 @@ type counts struct {
 	zone    int
 	view    string
 	traffic *metrics.Traffic
-	prompt  []prompt // by loop
-}
-
-// prompt is how many queries of a loop's batch wait for its duration: one reading of the clock serves them all.
-type prompt struct {
-	n atomic.Uint64
-	_ [56]byte
-}
-
-// BatchEnd counts the duration of the queries that were answered in the batch they came in.
-func (c *counts) BatchEnd(w *chain.Worker, took time.Duration) {
-	n := &c.prompt[w.Loop.Index()].n
-	if count := n.Load(); count > 0 {
-		c.traffic.Took(w.Loop.Index(), took.Seconds(), count)
-		n.Store(0)
-	}
 }
 
 func (c *counts) count(q *chain.Query, r *metrics.Report) {
 	if q.Prompt() {
-		metrics.AddAlone(&c.prompt[q.Shard()].n, 1)
-		q.Worker().AtBatchEnd(c)
+		q.Worker().AtBatchEnd(c.traffic.Durations(q.Shard()))
 		r.Seconds = -1
 	}
 	c.traffic.Count(q.Shard(), r)
@@ -79,12 +61,12 @@ func (p *Prometheus) Reply(q *chain.Query, below chain.Outcome) chain.Outcome {
 
 // Repeat adds what Reply counts.
 func (p *Prometheus) Repeat(q *chain.Query, rep *chain.Repeat) (ok bool) {
-	c, r := p.countsOf(q), p.report(q, chain.Answered)
-	rep.Cells, ok = c.traffic.Cells(q.Shard(), &r, append(rep.Cells, &c.prompt[q.Shard()].n))
-	if rep.Ender != nil {
+	if rep.Took != nil {
 		return false // the directive stands twice: there is one place
 	}
-	rep.Ender = c
+	c, r := p.countsOf(q), p.report(q, chain.Answered)
+	rep.Took = c.traffic.Durations(q.Shard())
+	rep.Cells, ok = c.traffic.Cells(&r, rep.Cells)
 	return ok
 }
 
@@ -127,7 +109,7 @@ func (p *Prometheus) of(server string, zone int, view string) *counts {
 			return c
 		}
 	}
-	c := &counts{server, zone, view, p.env.Traffic(server, p.zones[zone].text, view), make([]prompt, p.env.Loops)}
+	c := &counts{server, zone, view, p.env.Traffic(server, p.zones[zone].text, view)}
 	for {
 		next := append([]*counts{c}, *known...)
 		if p.traffic.CompareAndSwap(known, &next) {
