@@ -86,6 +86,28 @@ type memo struct {
 	renewal *renewal
 }
 
+// newMemo makes a memo with room for a block of size octets, in the lines behind its own if it is as short as most: so what an
+// answer needs lies on one page.
+func newMemo(size int) *memo {
+	switch {
+	case size <= 2*64:
+		m := new(struct {
+			memo
+			block [2 * 64]byte
+		})
+		m.memo.block = m.block[:0]
+		return &m.memo
+	case size <= 4*64:
+		m := new(struct {
+			memo
+			block [4 * 64]byte
+		})
+		m.memo.block = m.block[:0]
+		return &m.memo
+	}
+	return &memo{block: make([]byte, 0, size)}
+}
+
 // effects are what many memos have in common, in a cache line.
 type effects struct {
 	tally   metrics.Tally // of what the handlers would count
@@ -282,29 +304,31 @@ func (m *repeats) memoOf(q *chain.Query, packet, answer []byte) *memo {
 		len(q.EDNS.Options) > 0 || !q.Repeat(r) || len(r.Cells) > maxCells || len(r.Guards) > maxGuards {
 		return nil
 	}
-	k := &memo{asked: uint16(len(packet)), effects: m.effectsOf(r)}
-	if k.effects == nil {
+	of := m.effectsOf(r)
+	if of == nil {
 		return nil
 	}
-	var from stock
+	var list order
 	if r.Shuffled {
 		var ok bool
-		if answer, from, ok = k.several(q, r, answer, &m.random); !ok {
+		if answer, list, ok = several(q, r, packet, answer, &m.random); !ok {
 			return nil
 		}
 	}
 	var ttls []uint16
 	ok := true
-	if from.deck == nil {
+	if list.from.deck == nil {
 		ttls, ok = ttlsOf(answer)
 	}
 	if !ok || len(packet)+len(answer) > maxRepeat {
 		return nil
 	}
-	k.same = uint16(common(packet, answer, ttls))
-	k.renewal = &renewal{guards: append([]chain.Guard(nil), r.Guards...), ttls: ttls, stock: from}
-	k.block = append(make([]byte, 0, len(packet)+keptHeader+len(answer)-int(k.same)), packet...)
-	k.block = append(append(k.block, answer[2:wire.HeaderSize]...), answer[k.same:]...)
+	same := common(packet, answer, ttls)
+	k := newMemo(len(packet) + keptHeader + len(answer) - same)
+	k.asked, k.same, k.first, k.octets, k.effects = uint16(len(packet)), uint16(same), list.first, list.octets, of
+	k.renewal = &renewal{guards: slices.Clone(r.Guards), ttls: ttls, stock: list.from}
+	k.block = append(k.block, packet...)
+	k.block = append(append(k.block, answer[2:wire.HeaderSize]...), answer[same:]...)
 	for i := range ttls {
 		ttls[i] -= k.same
 	}

@@ -9,6 +9,12 @@ import (
 // kept as any other, and its records change places in what is sent. Of one that is long or had to be cut only what is
 // around its records is kept: they are drawn from all addresses there are, which their directive keeps (Source).
 
+// order is where in an answer the records are that change places, and where they are drawn from, if they are.
+type order struct {
+	first, octets uint16
+	from          stock
+}
+
 // stock is where a memo's records are drawn from.
 type stock struct {
 	deck *wire.Deck
@@ -21,28 +27,28 @@ const maxAround = 11
 // drawn reports whether the records at k.first are not in the memo but drawn.
 func (k *memo) drawn() bool { return k.size() < int(k.first)+int(k.octets) }
 
-// several notes where the records are that change places, and gives the part of the answer that is to be kept and, if
-// records are to be drawn, from what. It reports false when that can't be done.
-func (k *memo) several(q *chain.Query, r *chain.Repeat, answer []byte, random *wire.Random) (kept []byte, from stock, ok bool) {
+// several finds the records that change places, and gives the part of the answer that is to be kept. It reports false when
+// that can't be done.
+func several(q *chain.Query, r *chain.Repeat, packet, answer []byte, random *wire.Random) (kept []byte, o order, ok bool) {
 	first := wire.HeaderSize + len(q.OriginalName()) + 4
 	list, all := wire.AddressesOf(answer, first), q.Reply.Addresses().Len()
 	section := list.Octets()
 	if list.Len() == 0 {
-		return nil, from, false
+		return nil, o, false
 	}
-	k.first, k.octets = uint16(first), uint16(len(section))
-	if list.Len() == all && int(k.asked)+len(answer) <= maxRepeat {
-		return answer, from, true
+	o.first, o.octets = uint16(first), uint16(len(section))
+	if list.Len() == all && len(packet)+len(answer) <= maxRepeat {
+		return answer, o, true
 	}
 	size := len(section)/list.Len() - wire.AddressHead
 	rest := answer[first+len(section):]
 	if len(r.Source) != all*size || len(rest) > maxAround ||
 		q.Reply.Count(wire.Authority)+q.Reply.Count(wire.Additional) > 0 {
-		return nil, from, false
+		return nil, o, false
 	}
 	head := append([]byte(nil), section[:wire.AddressHead]...)
-	from = stock{deck: wire.NewDeck(head, r.Source, random), n: list.Len()}
-	return append(append([]byte(nil), answer[:first]...), rest...), from, true
+	o.from = stock{deck: wire.NewDeck(head, r.Source, random), n: list.Len()}
+	return append(append([]byte(nil), answer[:first]...), rest...), o, true
 }
 
 // shuffle puts the records of a kept answer into another order where it was written.
