@@ -21,13 +21,15 @@ func TestObserveIntCountsAsObserve(t *testing.T) {
 		}
 	}
 	got, want := whole.Read(), plain.Read()
-	if !reflect.DeepEqual(got, want) {
+	if !equal(got, want) {
 		t.Errorf("ObserveInt:\n%+v\nObserve:\n%+v", got, want)
 	}
 	if want.Count != 90 || want.Zero != 12 {
 		t.Errorf("%d observations and %d zeros, want 90 and 12", want.Count, want.Zero)
 	}
 }
+
+func equal(a, b Snapshot) bool { return reflect.DeepEqual(a, b) }
 
 // A shard has places for so many greater numbers and no more.
 func TestCellsAreBounded(t *testing.T) {

@@ -5,11 +5,13 @@ import (
 	"math"
 	"math/rand/v2"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/godwit-dns/godwit/chain"
 	"github.com/godwit-dns/godwit/loop"
+	"github.com/godwit-dns/godwit/metrics"
 )
 
 // seek looks for a packet, keeps a memo of it as a walk would, and reports whether there was one.
@@ -142,5 +144,37 @@ func TestNothingIsLookedForWhereNothingCanBeKept(t *testing.T) {
 	}
 	if !wanted(now + refusedFor) {
 		t.Error("where an answer was kept no other is wanted")
+	}
+}
+
+// TestEffectsEnd has more effects than there may be: all begins anew, and no count is lost. When the socket is closed nothing is
+// counted any more.
+func TestEffectsEnd(t *testing.T) {
+	r := metrics.New(1)
+	repeated, one, versions := r.Counter("repeated", ""), r.Counter("one", ""), make([]atomic.Uint64, maxEffects+1)
+	m := repeats{metrics: r, repeated: repeated}
+	table := new(Table)
+	m.begin(table)
+	of := func(i int) *effects {
+		return m.effectsOf(&chain.Repeat{Cells: []*atomic.Uint64{one.Cell()}, Guards: []chain.Guard{{Version: &versions[i]}}})
+	}
+	for i := range maxEffects {
+		e := of(i)
+		e.tally.Add(1)
+		if of(i) != e {
+			t.Fatalf("other effects for the same, at %d", i)
+		}
+	}
+	if of(maxEffects) != nil {
+		t.Error("there is room for one more")
+	}
+	m.begin(table)
+	last := of(maxEffects)
+	last.tally.Add(1)
+	m.close()
+	last.tally.Add(1)
+	m.begin(table)
+	if repeated.Value() != maxEffects+1 || one.Value() != maxEffects+1 || m.table != nil {
+		t.Errorf("%d and %d counted of %d", repeated.Value(), one.Value(), maxEffects+1)
 	}
 }
