@@ -74,12 +74,16 @@ func (s *store) publishTimed(e *entry, begin time.Time) time.Time {
 	s.publishEntry(e, p)
 	s.version.Add(1)
 	done := s.now()
-	// A build that was interrupted tells nothing of what building costs: the shorter of the last two counts.
+	// A build that was interrupted tells nothing of what building costs, and a collection interrupts many in a row. So the
+	// cost grows slowly.
 	took := done.Sub(begin)
-	if cost := min(took, e.took); cost > freeBuild {
-		e.notBefore = done.Add(restAfterBuild * cost)
+	if e.cost == 0 {
+		e.cost = took
 	}
-	e.took = took
+	e.cost = min(took, e.cost+e.cost/8)
+	if e.cost > freeBuild {
+		e.notBefore = done.Add(restAfterBuild * e.cost)
+	}
 	s.report(e, p, done)
 	return done
 }

@@ -106,7 +106,7 @@ type entry struct {
 
 	pending   *pending      // changes not yet published; nil for none
 	notBefore time.Time     // a build that took t is followed by 4 t of rest
-	took      time.Duration // by the last build
+	cost      time.Duration // of a build, at most a little more than it was before
 }
 
 type sliceEntry struct {
