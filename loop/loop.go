@@ -2,8 +2,8 @@
 //
 // A loop owns all that is registered with it. Its files are never known to Go's netpoller, and it waits, receives and
 // sends by raw system calls, outside the runtime's bookkeeping: below saturation the wake-up is the cost of a query, and
-// the runtime doubles it. The price: a loop keeps its processor while it waits, so GOMAXPROCS must be the number of
-// loops plus two; each turn passes an ordinary function call (a preemption check), an interrupted wait yields, and no
+// the runtime doubles it. The price: a loop keeps its processor while it waits, so GOMAXPROCS must be at least the
+// number of loops plus two; each turn passes an ordinary function call (a preemption check), an interrupted wait yields, and no
 // raw wait is longer than 100 ms. A loop that only one socket keeps awake waits in the call that receives, which another
 // goroutine ends by a signal (direct_linux.go); such a socket is no longer non-blocking. A loop that had nothing to do for
 // a second waits through the runtime instead.

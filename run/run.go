@@ -134,7 +134,9 @@ func newProcess(opt Options, log *slog.Logger) (*process, error) {
 		most = maxNodeLoops
 	}
 	loops := Loops(os.DirFS("/"), most)
-	runtime.GOMAXPROCS(loops + 2) // a loop keeps its processor while it waits
+	// A loop keeps its processor while it waits. Of fewer than four the collector would take its quarter in turns with what
+	// else runs, which then waits for most of a collection.
+	runtime.GOMAXPROCS(max(loops+2, 4))
 	clock := loop.System()
 	registry := metrics.New(loops)
 	dns := slices.DeleteFunc(slices.Clone(opt.Inherited), func(in server.Inherited) bool { return strings.HasPrefix(in.Key, keyHTTP) })
