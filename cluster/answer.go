@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"math"
 	"net/netip"
-	"sort"
 
 	"github.com/godwit-dns/godwit/wire"
 )
@@ -41,7 +40,7 @@ func (s *Service) Find(m *Match) (Set, bool) {
 	if m.plain() && s.Kind != ExternalName {
 		return s.plain(m)
 	}
-	set := Set{s: s, m: m, hi: len(s.eps)}
+	set := Set{s: s, m: m, hi: s.eps.len()}
 	if len(m.Zone) > 0 && s.Kind != Headless {
 		return set, false
 	}
@@ -81,7 +80,7 @@ func (s *Service) plain(m *Match) (Set, bool) {
 	if set.vip {
 		return set, s.own > 0
 	}
-	set.hi = len(s.eps)
+	set.hi = s.eps.len()
 	return set, len(s.v4)+len(s.v6) > 0 // whatever serves an address has ports, if only noPort
 }
 
@@ -100,15 +99,15 @@ func (t *Set) counted() int {
 // named gives the range of endpoints with a name.
 func (s *Service) named(labels []byte) (lo, hi int) {
 	h := hashLabels(s.seed, labels)
-	lo = sort.Search(len(s.eps), func(i int) bool { return s.eps[i].hash >= h })
+	lo = s.eps.first(h)
 	var buf [64]byte
-	for ; lo < len(s.eps) && s.eps[lo].hash == h; lo++ {
-		if bytes.Equal(s.appendLabels(buf[:0], &s.eps[lo]), labels) {
+	for ; lo < s.eps.len() && s.eps.at(lo).hash == h; lo++ {
+		if bytes.Equal(s.appendLabels(buf[:0], s.eps.at(lo)), labels) {
 			break
 		}
 	}
-	for hi = lo; hi < len(s.eps) && s.eps[hi].hash == h; hi++ {
-		if !bytes.Equal(s.appendLabels(buf[:0], &s.eps[hi]), labels) {
+	for hi = lo; hi < s.eps.len() && s.eps.at(hi).hash == h; hi++ {
+		if !bytes.Equal(s.appendLabels(buf[:0], s.eps.at(hi)), labels) {
 			break
 		}
 	}
@@ -118,7 +117,7 @@ func (s *Service) named(labels []byte) (lo, hi int) {
 // count counts the pairs of address and port.
 func (t *Set) count() {
 	t.pairs = 0
-	if t.lo == 0 && t.hi == len(t.s.eps) && t.zone == 0 {
+	if t.lo == 0 && t.hi == t.s.eps.len() && t.zone == 0 {
 		for i := range t.s.groups {
 			g := &t.s.groups[i]
 			t.pairs += int(g.count) * t.m.count(g.ports)
@@ -126,7 +125,7 @@ func (t *Set) count() {
 		return
 	}
 	for i := t.lo; i < t.hi; i++ {
-		if e := &t.s.eps[i]; t.zone == 0 || e.zone == t.zone {
+		if e := t.s.eps.at(i); t.zone == 0 || e.zone == t.zone {
 			t.pairs += t.m.count(t.ports(e))
 		}
 	}
@@ -171,7 +170,7 @@ func (t *Set) Addresses(v6 bool, buf []byte) (data, scratch []byte) {
 	buf = buf[:0]
 	var seen map[netip.Addr]struct{}
 	for i := t.lo; i < t.hi; i++ {
-		e := &t.s.eps[i]
+		e := t.s.eps.at(i)
 		if (e.group&groupV6 != 0) != v6 || !t.has(e) {
 			continue
 		}
@@ -278,7 +277,7 @@ func (t *Set) AppendSRV(m *wire.Reply, owner, zone wire.Name, ttl uint32) {
 // run gives the end of the endpoints that share the name of the one at lo.
 func (t *Set) run(lo int) int {
 	hi := lo + 1
-	for hi < t.hi && t.s.sameName(&t.s.eps[lo], &t.s.eps[hi]) {
+	for hi < t.hi && t.s.sameName(t.s.eps.at(lo), t.s.eps.at(hi)) {
 		hi++
 	}
 	return hi
@@ -286,7 +285,7 @@ func (t *Set) run(lo int) int {
 
 // target writes the name of endpoint i; nil when it would be longer than a name may be.
 func (t *Set) target(buf []byte, i int, zone wire.Name) wire.Name {
-	e := &t.s.eps[i]
+	e := t.s.eps.at(i)
 	if len(t.s.labels(e))+64+len(t.s.base)+len(zone) > wire.MaxName &&
 		len(t.s.appendLabels(nil, e))+len(t.s.base)+len(zone) > wire.MaxName {
 		return nil
@@ -296,7 +295,7 @@ func (t *Set) target(buf []byte, i int, zone wire.Name) wire.Name {
 
 // appendPorts appends a record for each port of endpoint i that no endpoint of the run before it had.
 func (t *Set) appendPorts(m *wire.Reply, lo, i int, w uint16, owner, target wire.Name, ttl uint32) {
-	e := &t.s.eps[i]
+	e := t.s.eps.at(i)
 	if t.zone != 0 && e.zone != t.zone {
 		return
 	}
@@ -312,7 +311,7 @@ func (t *Set) appendPorts(m *wire.Reply, lo, i int, w uint16, owner, target wire
 		}
 		repeated := false
 		for j := lo; j < i && !repeated; j++ {
-			o := &t.s.eps[j]
+			o := t.s.eps.at(j)
 			repeated = (t.zone == 0 || o.zone == t.zone) && t.m.portBefore(t.ports(o), number)
 		}
 		if !repeated {
@@ -337,13 +336,13 @@ func (m *Match) portBefore(ports string, number int32) bool {
 // appendGlue appends the address of endpoint i unless an endpoint of the run before it has it. The set's ports decide
 // here as for the records: an endpoint that has none of them but noPort gives no record and no glue.
 func (t *Set) appendGlue(m *wire.Reply, lo, i int, target wire.Name, ttl uint32) {
-	e := &t.s.eps[i]
+	e := t.s.eps.at(i)
 	if !t.glues(e) {
 		return
 	}
 	a := t.s.address(e)
-	for j := i - 1; j >= lo && t.s.address(&t.s.eps[j]) == a; j-- {
-		if t.glues(&t.s.eps[j]) {
+	for j := i - 1; j >= lo && t.s.address(t.s.eps.at(j)) == a; j-- {
+		if t.glues(t.s.eps.at(j)) {
 			return
 		}
 	}

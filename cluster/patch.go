@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
-	"sort"
 	"time"
 )
 
@@ -105,7 +104,7 @@ func (s *store) patch(e *entry, p *pending) *Service {
 	}
 	switch {
 	case r.Kind != Headless:
-	case len(old.v4)/4+len(old.v6)/16 == len(old.eps) && s.once(e, b.cuts):
+	case len(old.v4)/4+len(old.v6)/16 == old.eps.len() && s.once(e, b.cuts):
 		r.packDistinct()
 	default:
 		b.packEndpoints(r)
@@ -179,8 +178,8 @@ func (b *serviceBuilder) takeOut(r *Service, was, is *Slice) bool {
 // position finds endpoint i of a slice in the record, -1 when it is not there.
 func (s *Service) position(f *Slice, i, g int) int {
 	h := f.addrs[i].hash
-	for at := s.first(h); at < len(s.eps) && s.eps[at].hash == h; at++ {
-		x := &s.eps[at]
+	for at := s.eps.first(h); at < s.eps.len() && s.eps.at(at).hash == h; at++ {
+		x := s.eps.at(at)
 		zone := ""
 		if x.zone > 0 {
 			zone = s.zones[x.zone-1]
@@ -192,11 +191,6 @@ func (s *Service) position(f *Slice, i, g int) int {
 	return -1
 }
 
-// first gives the first endpoint whose hash is not below h.
-func (s *Service) first(h uint32) int {
-	return sort.Search(len(s.eps), func(i int) bool { return s.eps[i].hash >= h })
-}
-
 // putIn notes the endpoints that a slice has and did not have.
 func (b *serviceBuilder) putIn(r *Service, is, was *Slice) {
 	if is == nil || len(is.addrs) == 0 {
@@ -206,8 +200,8 @@ func (b *serviceBuilder) putIn(r *Service, is, was *Slice) {
 	is.differs(was, func(i int) bool {
 		r.groups[g].count++
 		ep := r.encode(is, i, g, is.labels(i), is.addrs[i].hash)
-		at := r.first(ep.hash)
-		for at < len(r.eps) && r.eps[at].hash == ep.hash && r.compareEndpoints(&r.eps[at], &ep) < 0 {
+		at := r.eps.first(ep.hash)
+		for at < r.eps.len() && r.eps.at(at).hash == ep.hash && r.compareEndpoints(r.eps.at(at), &ep) < 0 {
 			at++
 		}
 		b.cuts = append(b.cuts, cut{at: at, ep: ep, addr: is.address(i)})
@@ -229,23 +223,9 @@ func (b *serviceBuilder) splice(r *Service) bool {
 		}
 		return r.compareEndpoints(&x.ep, &y.ep)
 	})
-	old := r.eps
-	r.eps = make([]endpoint, 0, len(old)+len(b.cuts))
-	at := 0
-	for _, c := range b.cuts {
-		if c.at < at {
-			return false
-		}
-		r.eps = append(r.eps, old[at:c.at]...)
-		at = c.at
-		if c.out {
-			at++
-		} else {
-			r.eps = append(r.eps, c.ep)
-		}
-	}
-	r.eps = append(r.eps, old[at:]...)
-	return true
+	next, ok := r.eps.splice(b.cuts)
+	r.eps = next
+	return ok
 }
 
 func rank(c cut) int {
@@ -258,12 +238,15 @@ func rank(c cut) int {
 // packDistinct writes the addresses of endpoints of which no two have the same.
 func (s *Service) packDistinct() {
 	wide := s.countWide()
-	v4, v6 := make([]byte, 0, 4*(len(s.eps)-wide)), make([]byte, 0, 16*wide)
-	for i := range s.eps {
-		if e := &s.eps[i]; e.group&groupV6 == 0 {
-			v4 = append(v4, byte(e.addr>>24), byte(e.addr>>16), byte(e.addr>>8), byte(e.addr))
-		} else {
-			v6 = append(v6, s.wide[e.addr*16:e.addr*16+16]...)
+	v4, v6 := make([]byte, 0, 4*(s.eps.len()-wide)), make([]byte, 0, 16*wide)
+	for k := range s.eps.blocks() {
+		block := s.eps.block(k)
+		for i := range block {
+			if e := &block[i]; e.group&groupV6 == 0 {
+				v4 = append(v4, byte(e.addr>>24), byte(e.addr>>16), byte(e.addr>>8), byte(e.addr))
+			} else {
+				v6 = append(v6, s.wide[e.addr*16:e.addr*16+16]...)
+			}
 		}
 	}
 	s.v4, s.v6 = v4, v6

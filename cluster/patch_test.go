@@ -10,8 +10,8 @@ import (
 // written is all that a record answers from, as text.
 func written(s *Service) []string {
 	list := []string{fmt.Sprintf("A %x AAAA %x", s.v4, s.v6)}
-	for i := range s.eps {
-		e := &s.eps[i]
+	for i := range s.eps.len() {
+		e := s.eps.at(i)
 		zone := ""
 		if e.zone > 0 {
 			zone = s.zones[e.zone-1]

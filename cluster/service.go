@@ -43,7 +43,7 @@ type Service struct {
 	seed   maphash.Seed
 	ports  string // of a ClusterIP Service, see appendPort
 	ips    []netip.Addr
-	eps    []endpoint
+	eps    endpoints
 	groups []group
 	wide   []byte
 	names  []byte
@@ -114,7 +114,7 @@ func (s *Service) compareEndpoints(a, b *endpoint) int {
 }
 
 // Ready is the number of addresses that endpoints serve, with repetitions.
-func (s *Service) Ready() int { return len(s.eps) }
+func (s *Service) Ready() int { return s.eps.len() }
 
 // ClusterIPs are the Service's own addresses; they belong to the Service.
 func (s *Service) ClusterIPs() []netip.Addr { return s.ips }
@@ -201,6 +201,7 @@ func (f *serviceFacts) setTarget(s string) {
 type serviceBuilder struct {
 	seed  maphash.Seed
 	eps   []endpoint
+	order []endpoint
 	cuts  []cut
 	keys  []uint64
 	other []uint64
@@ -317,20 +318,21 @@ func (b *serviceBuilder) sort(s *Service) {
 		b.keys = append(b.keys, uint64(b.eps[i].hash)<<32|uint64(i))
 	}
 	b.keys, b.other = sortByHash(b.keys, b.other)
-	s.eps = make([]endpoint, len(b.eps))
-	for i, k := range b.keys {
-		s.eps[i] = b.eps[uint32(k)]
+	b.order = b.order[:0]
+	for _, k := range b.keys {
+		b.order = append(b.order, b.eps[uint32(k)])
 	}
-	for lo := 0; lo < len(s.eps); {
+	for lo := 0; lo < len(b.order); {
 		hi := lo + 1
-		for hi < len(s.eps) && s.eps[hi].hash == s.eps[lo].hash {
+		for hi < len(b.order) && b.order[hi].hash == b.order[lo].hash {
 			hi++
 		}
 		if hi-lo > 1 {
-			slices.SortFunc(s.eps[lo:hi], func(x, y endpoint) int { return s.compareEndpoints(&x, &y) })
+			slices.SortFunc(b.order[lo:hi], func(x, y endpoint) int { return s.compareEndpoints(&x, &y) })
 		}
 		lo = hi
 	}
+	s.eps = endpointsOf(b.order)
 }
 
 // sortByHash sorts keys by their upper 32 bits, one octet after the other from the lowest: what sorting costs is what a
@@ -361,8 +363,11 @@ func sortByHash(keys, other []uint64) (sorted, spare []uint64) {
 
 // countWide counts the endpoints with an IPv6 address.
 func (s *Service) countWide() (n int) {
-	for i := range s.eps {
-		n += int(s.eps[i].group >> 15)
+	for k := range s.eps.blocks() {
+		block := s.eps.block(k)
+		for i := range block {
+			n += int(block[i].group >> 15)
+		}
 	}
 	return n
 }
@@ -371,7 +376,7 @@ func (s *Service) countWide() (n int) {
 func (b *serviceBuilder) packEndpoints(s *Service) {
 	s.v4, s.v6 = nil, nil
 	wide := s.countWide()
-	if narrow := len(s.eps) - wide; narrow > 0 {
+	if narrow := s.eps.len() - wide; narrow > 0 {
 		s.v4 = make([]byte, 0, 4*narrow)
 		b.clearSet(narrow)
 	}
@@ -380,8 +385,8 @@ func (b *serviceBuilder) packEndpoints(s *Service) {
 		s.v6 = make([]byte, 0, 16*wide)
 		seen = make(map[netip.Addr]struct{}, wide)
 	}
-	for i := range s.eps {
-		e := &s.eps[i]
+	for i := range s.eps.len() {
+		e := s.eps.at(i)
 		if e.group&groupV6 == 0 {
 			if b.add(e.addr) {
 				s.v4 = binary.BigEndian.AppendUint32(s.v4, e.addr)
