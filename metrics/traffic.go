@@ -123,7 +123,12 @@ func (t *Traffic) Cells(r *Report, cells []*atomic.Uint64) ([]*atomic.Uint64, bo
 
 // Durations is where a loop counts how long queries took.
 func (t *Traffic) Durations(shard int) *HistogramShard {
-	return lazy(&t.duration, t.newDuration).Shard(shard)
+	h := t.duration.Load()
+	if h == nil { // not lazy, for which a caller elsewhere would make a closure each time
+		h = t.newDuration()
+		t.duration.Store(h)
+	}
+	return h.Shard(shard)
 }
 
 func lazy[T any](p *atomic.Pointer[T], make func() *T) *T {
