@@ -63,6 +63,18 @@ func (l *endpoints) block(k int) []endpoint {
 	return l.tail[k-1].eps
 }
 
+// all calls yield for each, in order.
+func (l *endpoints) all(yield func(*endpoint) bool) {
+	for k := range l.blocks() {
+		block := l.block(k)
+		for i := range block {
+			if !yield(&block[i]) {
+				return
+			}
+		}
+	}
+}
+
 // at gives endpoint number i.
 func (l *endpoints) at(i int) *endpoint {
 	if i < len(l.head) {

@@ -239,14 +239,11 @@ func rank(c cut) int {
 func (s *Service) packDistinct() {
 	wide := s.countWide()
 	v4, v6 := make([]byte, 0, 4*(s.eps.len()-wide)), make([]byte, 0, 16*wide)
-	for k := range s.eps.blocks() {
-		block := s.eps.block(k)
-		for i := range block {
-			if e := &block[i]; e.group&groupV6 == 0 {
-				v4 = append(v4, byte(e.addr>>24), byte(e.addr>>16), byte(e.addr>>8), byte(e.addr))
-			} else {
-				v6 = append(v6, s.wide[e.addr*16:e.addr*16+16]...)
-			}
+	for e := range s.eps.all {
+		if e.group&groupV6 == 0 {
+			v4 = append(v4, byte(e.addr>>24), byte(e.addr>>16), byte(e.addr>>8), byte(e.addr))
+		} else {
+			v6 = append(v6, s.wide[e.addr*16:e.addr*16+16]...)
 		}
 	}
 	s.v4, s.v6 = v4, v6

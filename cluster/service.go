@@ -363,11 +363,8 @@ func sortByHash(keys, other []uint64) (sorted, spare []uint64) {
 
 // countWide counts the endpoints with an IPv6 address.
 func (s *Service) countWide() (n int) {
-	for k := range s.eps.blocks() {
-		block := s.eps.block(k)
-		for i := range block {
-			n += int(block[i].group >> 15)
-		}
+	for e := range s.eps.all {
+		n += int(e.group >> 15)
 	}
 	return n
 }
@@ -385,8 +382,7 @@ func (b *serviceBuilder) packEndpoints(s *Service) {
 		s.v6 = make([]byte, 0, 16*wide)
 		seen = make(map[netip.Addr]struct{}, wide)
 	}
-	for i := range s.eps.len() {
-		e := s.eps.at(i)
+	for e := range s.eps.all {
 		if e.group&groupV6 == 0 {
 			if b.add(e.addr) {
 				s.v4 = binary.BigEndian.AppendUint32(s.v4, e.addr)

@@ -151,8 +151,8 @@ func TestTableGrows(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	w, table := chain.NewWorker(l, 1), newTable(12000, maphash.MakeSeed())
-	const names = 1000 // so few that chance does not take the table to its limit
+	w, table := chain.NewWorker(l, 1), newTable(10000, maphash.MakeSeed())
+	const names = 2000
 	for pass := range 2 {
 		for i := range names {
 			q := query(w, fmt.Sprintf("n%d.example.org.", i))
@@ -213,7 +213,7 @@ func TestDenialsSurviveGrowth(t *testing.T) {
 	defer l.Close()
 	w := chain.NewWorker(l, 1)
 	success, denial := newTables(10000, 10000)
-	const names = 1000 // so few that chance does not take the table to its limit
+	const names = 2000
 	for pass := range 2 {
 		for i := range names {
 			q := query(w, fmt.Sprintf("n%d.example.org.", i))
