@@ -29,6 +29,6 @@ func (q *Query) Report(out Outcome, now time.Duration) metrics.Report {
 		Rcode:    uint16(q.ResponseCode(out)),
 		Request:  q.Length,
 		Response: response,
-		Seconds:  (now - q.Start).Seconds(),
+		Took:     now - q.Start,
 	}
 }

@@ -157,13 +157,15 @@ func (h *Histogram) ObserveInt(shard int, v int) {
 // Shard is what the loop of that number counts.
 func (h *Histogram) Shard(shard int) *HistogramShard { return &h.shards[shard] }
 
-// ObserveTime counts a duration n times, to the next Tick when it is short. The histogram is one of Durations.
+// ObserveTime counts a duration n times, to the next Tick. The histogram is one of Durations.
 func (s *HistogramShard) ObserveTime(d time.Duration, n uint64) {
-	if v := uint64(d+Tick/2) / uint64(Tick); v < smallInts {
+	v := uint64(d+Tick/2) / uint64(Tick)
+	if v < smallInts {
 		add(&s.small()[v], n, s.single)
 		return
 	}
-	s.observe(d.Seconds(), n)
+	s.count(s.of.place(d.Seconds()), n)
+	add(&s.whole, v*n, s.single)
 }
 
 // cell is where to count v as ObserveInt does, one by one and with Add; nil where there is no such place.
@@ -202,27 +204,33 @@ func add(c *atomic.Uint64, n uint64, single bool) {
 	}
 }
 
-// steps are the bounds of the native buckets between 1/2 and 1, without the upper end.
-var steps = func() (s [1 << nativeSchema]float64) {
+// steps are the bounds of the native buckets between 1 and 2, both ends among them.
+var steps = func() (s [1<<nativeSchema + 1]float64) {
 	for i := range s {
-		s[i] = math.Exp2(float64(i)/(1<<nativeSchema) - 1)
+		s[i] = math.Exp2(float64(i) / (1 << nativeSchema))
 	}
 	return s
 }()
 
-// nativeIndex is the native bucket of v > 0: the smallest i with v <= 2^(i/16).
-func nativeIndex(v float64) int {
-	fraction, exponent := math.Frexp(v)
-	step := 0
-	for width := len(steps) / 2; width > 0; width /= 2 { // the first step that is not below the fraction
-		if steps[step+width-1] < fraction {
-			step += width
+// firstStep is, by the upper bits of the fraction, the first step that is not below the least number in [1, 2) with these bits.
+var firstStep = func() (at [32]uint8) {
+	for i := range at {
+		for steps[at[i]] < 1+float64(i)/float64(len(at)) {
+			at[i]++
 		}
 	}
-	if steps[step] < fraction {
+	return at
+}()
+
+// nativeIndex is the native bucket of v > 0: the smallest i with v <= 2^(i/16).
+func nativeIndex(v float64) int {
+	bits := math.Float64bits(v) // IEEE 754: exponent and 1023 in bits 52 to 62, the fraction below
+	fraction := math.Float64frombits(bits&(1<<52-1) | 1023<<52)
+	step := int(firstStep[bits>>47&31])
+	for steps[step] < fraction {
 		step++
 	}
-	return min(max((exponent-1)<<nativeSchema+step, nativeLow), nativeHigh)
+	return min(max((int(bits>>52)-1023)<<nativeSchema+step, nativeLow), nativeHigh)
 }
 
 // Snapshot is a histogram added up.

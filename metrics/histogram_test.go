@@ -94,7 +94,7 @@ func BenchmarkObserveInt(b *testing.B) {
 func BenchmarkCount(b *testing.B) {
 	name := func(uint16) string { return "X" }
 	t := New(1).Traffic("dns://:53", ".", "", name, name)
-	r := Report{Type: 28, Plugin: "cache", Request: 40, Response: 80, Seconds: -1}
+	r := Report{Type: 28, Plugin: "cache", Request: 40, Response: 80, Took: -1}
 	b.ReportAllocs()
 	for b.Loop() {
 		t.Count(0, &r)

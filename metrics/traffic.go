@@ -3,6 +3,7 @@ package metrics
 import (
 	"math"
 	"sync/atomic"
+	"time"
 )
 
 // Report is one query and its answer, as the coredns_dns_* metrics count them.
@@ -12,10 +13,10 @@ type Report struct {
 	Type     uint16
 	DO       bool
 	Rcode    uint16
-	Plugin   string  // the directive that wrote the answer, empty for none
-	Request  int     // octets of the query as it came
-	Response int     // octets of the answer without name compression
-	Seconds  float64 // from receipt to answer; negative when it is counted later (Durations)
+	Plugin   string        // the directive that wrote the answer, empty for none
+	Request  int           // octets of the query as it came
+	Response int           // octets of the answer without name compression
+	Took     time.Duration // from receipt to answer; negative when it is counted later (Durations)
 }
 
 // Traffic counts the queries of one server, zone and view. Series appear when they are first counted, so each handle is
@@ -88,8 +89,8 @@ func (t *Traffic) Count(shard int, r *Report) {
 		lazy(&t.do, t.newDO).Inc(shard)
 	}
 	t.requestsOf(net, r).Inc(shard)
-	if r.Seconds >= 0 {
-		t.Durations(shard).observe(r.Seconds, 1)
+	if r.Took >= 0 {
+		t.Durations(shard).ObserveTime(r.Took, 1)
 	}
 	response, request := t.response[net].Load(), t.request[net].Load()
 	if response == nil || request == nil {

@@ -280,12 +280,10 @@ func (m *repeats) standing(packet []byte, now time.Duration) (k *memo, hash uint
 // keep puts in a packet's place the memo of the answer that q got, or one that says that it is not to be kept.
 func (m *repeats) keep(q *chain.Query, hash uint64, packet, answer []byte) {
 	k := m.memoOf(q, packet, answer)
-	if m.kept = m.kept || k != nil; !m.kept {
-		if m.vain++; m.vain%maxVain == 0 {
-			m.idle = q.Now() + refusedFor
-		}
-	}
-	if k == nil {
+	if k != nil {
+		m.kept = true
+	} else {
+		m.notKept(q.Now())
 		k = m.refusal(q.Now())
 	}
 	set := &m.sets[hash>>32%repeatSets]
@@ -294,6 +292,16 @@ func (m *repeats) keep(q *chain.Query, hash uint64, packet, answer []byte) {
 			set.memo[i] = k
 			return
 		}
+	}
+}
+
+// notKept takes note of an answer that was to be kept and can't be, or that is not there yet.
+func (m *repeats) notKept(now time.Duration) {
+	if m.kept {
+		return
+	}
+	if m.vain++; m.vain%maxVain == 0 {
+		m.idle = now + refusedFor
 	}
 }
 

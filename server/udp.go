@@ -116,7 +116,9 @@ func (s *udpSocket) deliver(r *receiver, i int) {
 		s.walks = q
 	}
 	s.w.Start(q, s.table.Load(), s)
-	s.walks = nil
+	if s.walks = nil; s.keep {
+		s.repeats.notKept(s.w.Loop.Now())
+	}
 }
 
 // Finish sends the end of a query.
@@ -127,6 +129,7 @@ func (s *udpSocket) Finish(q *chain.Query, out chain.Outcome) {
 	limit := q.Limit()
 	b := s.w.fit(s.out.space(s.fd, limit), q, limit)
 	if q == s.walks && out == chain.Answered {
+		s.keep = false
 		s.repeats.keep(q, s.hash, s.packet, b)
 	}
 	s.out.add(q, b, s.wild)

@@ -10,19 +10,26 @@ import (
 // exchange is one question on its way: the servers it may be put to, the attempts that are running, usually one, and those
 // who wait for its end. It is reused.
 type exchange struct {
-	m        *member
-	query    []byte // the packed question; the ID is put in for each attempt
-	question int    // where the question ends in it
-	large    bool   // asks for replies as large as a slot, or larger (udp.go)
-	key      []byte // what identical questions have in common
+	m       *member
+	query   []byte    // the packed question; the ID is put in for each attempt
+	key     []byte    // what identical questions have in common
+	waiters []waiting // guarded by the table's shard while listed
+	order   []uint16  // indices into list, as the policy says
+	tries   [maxTries]try
+	gen     uint32 // how often it was reused: a function that may end it looks whether it still is the same
+	course
+}
+
+// course is what an exchange begins anew with when it is reused.
+type course struct {
+	question int  // where the question ends in the query
+	large    bool // asks for replies as large as a slot, or larger (udp.go)
 	hash     uint64
 	listed   bool      // in the table of flights
 	after    *exchange // in its list there; guarded by the table's shard while listed
-	waiters  []waiting // guarded by the table's shard while listed
 	probe    *Server   // the server, when this is a health check
 
 	list  []*Server // the servers as they were at the beginning
-	order []uint16  // indices into list, as the policy says
 	at    int       // the next of order
 	down  int       // servers found down in this pass over order
 	fails int       // attempts that failed
@@ -34,12 +41,10 @@ type exchange struct {
 	more     int           // how often that may still be done
 	strange  bool          // something that belongs to another question came
 	used     int           // how many of tries have been
-	tries    [maxTries]try
-	err      error // of the last failure
+	err      error         // of the last failure
 	timer    loop.Timer
 	answer   Answer
 	ended    bool
-	gen      uint32 // how often it was reused: a function that may end it looks whether it still is the same
 }
 
 // maxTries is how many attempts of a question may run at once.
@@ -62,11 +67,9 @@ type try struct {
 }
 
 func (e *exchange) reset() {
-	m, query, key, order, waiters := e.m, e.query[:0], e.key[:0], e.order[:0], e.waiters[:0]
-	*e = exchange{m: m, query: query, key: key, order: order, waiters: waiters, gen: e.gen + 1}
-	for i := range e.tries {
-		e.tries[i].e = e
-	}
+	e.query, e.key, e.order, e.waiters = e.query[:0], e.key[:0], e.order[:0], e.waiters[:0]
+	e.gen++
+	e.course = course{}
 }
 
 // prepare packs the question. The key is everything that may change the answer, with the name in lower case.

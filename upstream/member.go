@@ -97,11 +97,7 @@ func (m *member) get() *exchange {
 		m.free = m.free[:n-1]
 		return e
 	}
-	e := &exchange{m: m}
-	for i := range e.tries {
-		e.tries[i].e = e
-	}
-	return e
+	return &exchange{m: m}
 }
 
 // put takes an exchange back that has ended or that never began.

@@ -69,13 +69,13 @@ func (g *groupMetrics) observe(s *Server, shard int, code wire.Rcode, d time.Dur
 		h = s.metrics.duration[code].Load()
 	}
 	if h == nil {
-		h = g.registry.Histogram("coredns_proxy_request_duration_seconds", "Seconds from asking a server to its reply.",
+		h = g.registry.Durations("coredns_proxy_request_duration_seconds", "Seconds from asking a server to its reply.",
 			timeBuckets(), metrics.L("proxy_name", g.name, "to", s.Text, "rcode", rcodeLabel(code))...)
 		if code < knownRcodes {
 			s.metrics.duration[code].Store(h)
 		}
 	}
-	h.Observe(shard, d.Seconds())
+	h.Shard(shard).ObserveTime(d, 1)
 }
 
 // protocol is the index in protocols of a question to s.

@@ -52,23 +52,39 @@ type Record struct {
 // Next reads the next record into r and gives its section; false at the end. An error means that the message breaks
 // off or lies.
 func (c *Cursor) Next(r *Record) (Section, bool, error) {
+	at := c.off
+	typ, data, more, err := c.step()
+	if !more {
+		return 0, false, err
+	}
+	fixed := c.msg[data-10:]
+	r.Type, r.Class, r.TTL = typ, Class(binary.BigEndian.Uint16(fixed[2:])), binary.BigEndian.Uint32(fixed[4:])
+	r.msg, r.at, r.data, r.end = c.msg, at, data, c.off
+	r.ownLen, r.changed, r.isNew = 0, r.changed[:0], false
+	return c.sec, true, nil
+}
+
+// Skip passes the next record and gives its section, as Next does for those who need no more of it.
+func (c *Cursor) Skip() (Section, bool, error) {
+	_, _, more, err := c.step()
+	return c.sec, more, err
+}
+
+// step passes the next record, whose section is then c.sec, and gives its type and where its data begins; they end at c.off.
+func (c *Cursor) step() (typ Type, data int, more bool, err error) {
 	for c.sec <= Additional && c.left[c.sec] == 0 {
 		c.sec++
 	}
 	if c.sec > Additional {
-		return 0, false, nil
+		return 0, 0, false, nil
 	}
 	typ, data, next, ok := skipRecord(c.msg, c.off)
 	if !ok {
-		return 0, false, ErrShort
+		return 0, 0, false, ErrShort
 	}
 	c.left[c.sec]--
-	fixed := c.msg[data-10:]
-	r.Type, r.Class, r.TTL = typ, Class(binary.BigEndian.Uint16(fixed[2:])), binary.BigEndian.Uint32(fixed[4:])
-	r.msg, r.at, r.data, r.end = c.msg, c.off, data, next
-	r.ownLen, r.changed, r.isNew = 0, r.changed[:0], false
 	c.off = next
-	return c.sec, true, nil
+	return typ, data, true, nil
 }
 
 // Offset is where the next record begins.
@@ -193,39 +209,50 @@ func expandData(dst, msg []byte, t Type, off, end int) ([]byte, error) {
 	return append(dst, msg[head:end]...), nil
 }
 
-// plainLen is the length of the record without compression, or an error when a name in it is broken.
-func (r *Record) plainLen() (int, error) {
-	owner := r.Owner()
-	if owner == nil {
-		return 0, ErrName
+// plainLen is the length without compression of the record of type t at owner, whose data are msg[data:end], or an error when a
+// name in it is broken. The name of the question, which most records begin with, has qname octets.
+func plainLen(msg []byte, t Type, owner, data, end, qname int) (int, error) {
+	n := qname
+	if msg[owner] != 0xC0 || msg[owner+1] != HeaderSize {
+		var err error
+		if n, _, err = plainName(msg, owner); err != nil {
+			return 0, err
+		}
 	}
-	if r.data == r.end {
-		return len(owner) + 10, nil
+	n += 10
+	if data == end {
+		return n, nil
 	}
-	l := layoutOf(r.Type)
-	head := r.data + int(l.fixed)
-	if r.Type == TypeNAPTR {
-		head = naptrStrings(r.msg, r.data, r.end)
+	l := layoutOf(t)
+	head := data + int(l.fixed)
+	if t == TypeNAPTR {
+		head = naptrStrings(msg, data, end)
 	}
-	if head > r.end {
+	if head > end {
 		return 0, ErrShort
 	}
-	n := len(owner) + 10 + head - r.data
-	var scratch [MaxName]byte
+	n += head - data
 	for range l.names {
-		name, next, err := ReadName(scratch[:0], r.msg, head)
+		name, next, err := plainName(msg, head)
 		if err != nil {
 			return 0, err
 		}
-		if next > r.end {
+		if next > end {
 			return 0, ErrShort
 		}
-		n, head = n+len(name), next
+		n, head = n+name, next
 	}
-	if rest, fixed := restOf(r.Type); fixed && r.end-head != rest {
+	if rest, fixed := restOf(t); fixed && end-head != rest {
 		return 0, ErrShort
 	}
-	return n + r.end - head, nil
+	return n + end - head, nil
+}
+
+// plainName is the length of the name at off without compression, and the offset behind it.
+func plainName(msg []byte, off int) (n, next int, err error) {
+	var scratch [MaxName]byte
+	name, next, err := ReadName(scratch[:0], msg, off)
+	return len(name), next, err
 }
 
 // restOf gives how many octets follow the names in data of a type, where that is fixed: one more or less, and a client

@@ -62,19 +62,12 @@ func (m *Reply) authority(unix uint32) (soa, ns, expired bool) {
 	if c.Open(m.b) != nil {
 		return
 	}
-	for c.sec <= Additional {
-		if c.left[c.sec] == 0 {
-			c.sec++
-			continue
-		}
-		typ, data, next, ok := skipRecord(m.b, c.off)
-		if !ok {
-			return
-		}
-		c.left[c.sec]--
-		c.off = next
+	for {
+		typ, data, more, _ := c.step()
 		switch {
-		case typ == TypeRRSIG && next-data >= 18:
+		case !more:
+			return
+		case typ == TypeRRSIG && c.off-data >= 18:
 			// RFC 4034, 3.1.5: serial number arithmetic, so that the times survive 2106.
 			until, from := binary.BigEndian.Uint32(m.b[data+8:]), binary.BigEndian.Uint32(m.b[data+12:])
 			expired = expired || int32(until-unix) < 0 || int32(unix-from) < 0
@@ -83,7 +76,6 @@ func (m *Reply) authority(unix uint32) (soa, ns, expired bool) {
 			ns = ns || typ == TypeNS
 		}
 	}
-	return
 }
 
 // Has reports whether a section of the message has a record of a type.

@@ -52,12 +52,13 @@ func wholeMessage(in []byte) bool {
 	if c.Open(in) != nil {
 		return false
 	}
+	qname := c.Offset() - 4 - HeaderSize
 	for {
 		_, more, err := c.Next(&r)
 		if err != nil || !more {
 			return err == nil
 		}
-		if _, err := r.plainLen(); err != nil {
+		if _, err := plainLen(in, r.Type, r.at, r.data, r.end, qname); err != nil {
 			return false
 		}
 	}

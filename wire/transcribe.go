@@ -100,35 +100,36 @@ func (m *Reply) Adopt(msg []byte, r *Request) error {
 
 // survey walks all records: where the last one but OPT ends, the plain length, and whether OPT was the last.
 func (m *Reply) survey(c *Cursor, question int) (end, plain int, last bool, err error) {
-	var r Record
 	end, plain, last = question, question, true
 	for {
-		s, ok, err := c.Next(&r)
-		if err != nil || !ok {
+		owner := c.off
+		t, at, more, err := c.step()
+		if !more {
 			return end, plain, last, err
 		}
+		ttl, data := binary.BigEndian.Uint32(c.msg[at-6:]), c.msg[at:c.off]
 		switch {
-		case r.Type == TypeOPT && s == Additional && !m.OwnOPT:
-			if !validOptions(r.RawData()) {
+		case t == TypeOPT && c.sec == Additional && !m.OwnOPT:
+			if !validOptions(data) {
 				return 0, 0, false, ErrShort
 			}
 			m.OwnOPT = true
-			m.OwnFlags = uint16(r.TTL)
-			m.Options = append(m.Options[:0], r.RawData()...)
-			m.Rcode = Rcode(r.TTL>>24) << 4
-		case r.Type == TypeOPT || r.Type == TypeTSIG:
+			m.OwnFlags = uint16(ttl)
+			m.Options = append(m.Options[:0], data...)
+			m.Rcode = Rcode(ttl>>24) << 4
+		case t == TypeOPT || t == TypeTSIG:
 			last = false
 		default:
 			if m.OwnOPT {
 				last = false
 			}
-			n, err := r.plainLen()
+			n, err := plainLen(c.msg, t, owner, at, c.off, question-4-HeaderSize)
 			if err != nil {
 				return 0, 0, false, err
 			}
 			plain += n
-			m.age(r.TTL)
-			end = c.Offset()
+			m.age(ttl)
+			end = c.off
 		}
 	}
 }

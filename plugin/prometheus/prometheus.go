@@ -38,7 +38,7 @@ type counts struct {
 func (c *counts) count(q *chain.Query, r *metrics.Report) {
 	if q.Prompt() {
 		q.Worker().AtBatchEnd(c.traffic.Durations(q.Shard()))
-		r.Seconds = -1
+		r.Took = -1
 	}
 	c.traffic.Count(q.Shard(), r)
 }
