@@ -118,7 +118,7 @@ func echoMain(args []string) error {
 	runtime.GOMAXPROCS(4) // the UDP loop keeps one while it waits
 	debug.SetGCPercent(-1)
 	go streams.run()
-	d := newDatagrams()
+	d, records := newDatagrams(), new([echoSlot]byte)
 	tail := []byte{0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4, 10, 1, 0, 1}
 	for {
 		n := d.receive(fd)
@@ -131,8 +131,11 @@ func echoMain(args []string) error {
 			b, size := &d.buf[i], min(int(d.hdr[i].n), echoSlot-len(tail))
 			b[2] |= 0x84
 			b[7] = 1
-			copy(b[size:], tail)
-			d.iov[i].SetLen(max(size+len(tail), min(int(count.answer.Load()), echoSlot)))
+			end := size + copy(b[size:], tail)
+			if long := min(int(count.answer.Load()), echoSlot); long > end {
+				end += copy(b[end:long], records[:])
+			}
+			d.iov[i].SetLen(end)
 		}
 		d.send(fd, n)
 		d.reset(n)

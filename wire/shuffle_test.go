@@ -163,3 +163,13 @@ func BenchmarkAppendOwnData(b *testing.B) {
 		m.AppendOwnData(Answer, TypeA, 5, data, 4)
 	}
 }
+
+// BenchmarkDeck writes as many of 500 addresses as 4,096 octets hold.
+func BenchmarkDeck(b *testing.B) {
+	var random Random
+	d := NewDeck([]byte("owner type \x04"), make([]byte, 2000), &random)
+	out := make([]byte, 0, 4096)
+	for b.Loop() {
+		out = d.Append(out[:0], &random, 252)
+	}
+}
