@@ -59,7 +59,7 @@ func whole(msg []byte) bool {
 	}
 	var counts [3]uint16
 	for {
-		section, more, err := c.Skip()
+		section, more, err := c.Pass()
 		switch {
 		case err != nil && c.Offset() < len(msg):
 			return false

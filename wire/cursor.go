@@ -64,8 +64,8 @@ func (c *Cursor) Next(r *Record) (Section, bool, error) {
 	return c.sec, true, nil
 }
 
-// Skip passes the next record and gives its section, as Next does for those who need no more of it.
-func (c *Cursor) Skip() (Section, bool, error) {
+// Pass passes the next record and gives its section, as Next does for those who need no more of it.
+func (c *Cursor) Pass() (Section, bool, error) {
 	_, _, more, err := c.step()
 	return c.sec, more, err
 }

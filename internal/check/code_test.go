@@ -178,7 +178,7 @@ var hotFiles = []string{
 	"chain/query.go", "chain/worker.go",
 	"server/gate.go", "server/route.go", "server/send.go", "server/udp.go", "server/tcp.go",
 	"loop/poll_linux.go", "loop/timer.go",
-	"plugin/cache/cache.go", "plugin/cache/table.go", "plugin/cache/repeat.go", "server/repeat.go", "plugin/kubernetes/answer.go", "plugin/kubernetes/kubernetes.go", "plugin/kubernetes/repeat.go", "plugin/loadbalance/loadbalance.go",
+	"plugin/cache/cache.go", "plugin/cache/table.go", "plugin/cache/repeat.go", "server/repeat.go", "server/repeat_memo.go", "plugin/kubernetes/answer.go", "plugin/kubernetes/kubernetes.go", "plugin/kubernetes/repeat.go", "plugin/loadbalance/loadbalance.go",
 	"cluster/answer.go", "cluster/lookup.go", "metrics/traffic.go",
 }
 
