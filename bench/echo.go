@@ -132,6 +132,7 @@ func echoMain(args []string) error {
 			b[2] |= 0x84
 			b[7] = 1
 			end := size + copy(b[size:], tail)
+			// A large answer has to be brought into its place by any server.
 			if long := min(int(count.answer.Load()), echoSlot); long > end {
 				end += copy(b[end:long], records[:])
 			}

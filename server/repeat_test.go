@@ -12,6 +12,7 @@ import (
 	"github.com/godwit-dns/godwit/chain"
 	"github.com/godwit-dns/godwit/loop"
 	"github.com/godwit-dns/godwit/metrics"
+	"github.com/godwit-dns/godwit/wire"
 )
 
 // seek looks for a packet, keeps a memo of it as a walk would, and reports whether there was one.
@@ -173,5 +174,47 @@ func TestEffectsEnd(t *testing.T) {
 	m.begin(table)
 	if repeated.Value() != maxEffects+1 || one.Value() != maxEffects+1 || m.table != nil {
 		t.Errorf("%d and %d counted of %d", repeated.Value(), one.Value(), maxEffects+1)
+	}
+}
+
+// later leaves every query parked.
+type later struct{}
+
+func (later) Serve(q *chain.Query) chain.Outcome {
+	if _, ok := q.Park(); !ok {
+		return chain.Failed
+	}
+	return chain.Parked
+}
+
+func (later) Resume(*chain.Query, chain.Event) chain.Outcome { return chain.Failed }
+
+// TestNothingIsLookedForWhereAllAnswersComeLater parks every query, as a server that only forwards does: none is answered within its
+// batch.
+func TestNothingIsLookedForWhereAllAnswersComeLater(t *testing.T) {
+	bed := newBed(t, false)
+	var b chain.Builder
+	b.Add("later", later{})
+	table := &Table{Label: "dns://:53", Config: &chain.Config{}}
+	table.Add(wire.Root, b.Chain())
+	bed.u.table.Store(table)
+	m := &bed.u.repeats
+	m.begin(table)
+	bed.u.w.BeginBatch()
+	for i := range maxVain {
+		if m.idle > 0 {
+			t.Fatalf("idle after %d", i)
+		}
+		packet := query(strconv.Itoa(i)+".example.", 1, 0)
+		for range 2 { // the second time it is to be kept
+			if bed.fill(t, packet) != 1 {
+				t.Fatal("the packet has not come")
+			}
+			bed.walk(0)
+			bed.u.w.receiver.rearm(1)
+		}
+	}
+	if now := bed.u.w.Loop.Now(); m.idle <= now {
+		t.Errorf("packets are looked for at %v, idle until %v", now, m.idle)
 	}
 }

@@ -328,7 +328,8 @@ func (c *tcpConn) deliver(packet []byte) {
 		c.walks = q
 	}
 	c.w.Start(q, c.l.table.Load(), c)
-	if c.walks = nil; c.keep {
+	if c.walks != nil {
+		c.walks = nil
 		c.repeats.notKept(c.w.Loop.Now())
 	}
 }
@@ -345,7 +346,7 @@ func (c *tcpConn) Finish(q *chain.Query, out chain.Outcome) {
 		c.out = c.w.fit(append(c.out, 0, 0), q, q.Limit())
 		binary.BigEndian.PutUint16(c.out[at:], uint16(len(c.out)-at-2))
 		if q == c.walks && out == chain.Answered {
-			c.keep = false
+			c.walks = nil
 			c.repeats.keep(q, c.hash, c.packet, c.out[at+2:])
 		}
 	}

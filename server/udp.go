@@ -116,7 +116,8 @@ func (s *udpSocket) deliver(r *receiver, i int) {
 		s.walks = q
 	}
 	s.w.Start(q, s.table.Load(), s)
-	if s.walks = nil; s.keep {
+	if s.walks != nil {
+		s.walks = nil
 		s.repeats.notKept(s.w.Loop.Now())
 	}
 }
@@ -129,7 +130,7 @@ func (s *udpSocket) Finish(q *chain.Query, out chain.Outcome) {
 	limit := q.Limit()
 	b := s.w.fit(s.out.space(s.fd, limit), q, limit)
 	if q == s.walks && out == chain.Answered {
-		s.keep = false
+		s.walks = nil
 		s.repeats.keep(q, s.hash, s.packet, b)
 	}
 	s.out.add(q, b, s.wild)
