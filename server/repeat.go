@@ -45,6 +45,7 @@ type repeats struct {
 	lost    int           // memos that gave their places to others since
 	poor    int           // how often in a row few were found by then
 	refused *memo         // the last refusal
+	decks   int           // octets of the memos' decks
 	effects map[has]*effects
 	full    bool // there are so many that all begins anew
 }
@@ -65,6 +66,7 @@ const (
 	maxCells   = 8
 	maxEffects = 4096
 	maxGuards  = 3
+	maxDecks   = 4 << 20     // octets: two of them for each of 250 Services with 500 addresses
 	refusedFor = time.Second // until a packet whose answer can't be given again is tried once more
 	maxVain    = 64          // refusals with nothing kept after which no packet is looked for as long
 	judgeLost  = repeatSets  // a quarter of the memos lost, after which it is seen whether they were worth it
@@ -174,7 +176,8 @@ func (m *repeats) take(hash uint64) bool {
 	if set.memo[free] != nil {
 		m.lose()
 	}
-	set.hash[free], set.memo[free] = hash|lately, nil
+	set.hash[free] = hash | lately
+	m.put(&set.memo[free], nil)
 	return true
 }
 
@@ -229,7 +232,7 @@ func (m *repeats) standing(packet []byte, now time.Duration) (k *memo, hash uint
 		return nil, hash, keep
 	}
 	if !(*at).stands(now) {
-		*at = nil // the walk's answer takes its place
+		m.put(at, nil) // the walk's answer takes its place
 		return nil, hash, true
 	}
 	return *at, hash, false
@@ -245,8 +248,14 @@ func (m *repeats) keep(q *chain.Query, hash uint64, packet, answer []byte) {
 		k = m.refusal(q.Now())
 	}
 	if set, i := m.at(hash); set != nil {
-		set.memo[i] = k
+		m.put(&set.memo[i], k)
 	}
+}
+
+// put puts a memo, or nil, in the place of another.
+func (m *repeats) put(at **memo, k *memo) {
+	m.decks += k.dealt() - (*at).dealt()
+	*at = k
 }
 
 // notKept takes note of an answer that was to be kept and can't be, or that is not there yet.
@@ -273,7 +282,7 @@ func (m *repeats) memoOf(q *chain.Query, packet, answer []byte) *memo {
 	var list order
 	if r.Shuffled {
 		var ok bool
-		if answer, list, ok = several(q, r, packet, answer, &m.random); !ok {
+		if answer, list, ok = m.several(q, r, packet, answer); !ok {
 			return nil
 		}
 	}

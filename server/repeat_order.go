@@ -7,7 +7,7 @@ import (
 
 // An answer of several addresses may be one that comes in another order each time (chain.Repeat.Shuffled). A short one is
 // kept as any other, and its records change places in what is sent. Of one that is long or had to be cut only what is
-// around its records is kept: they are drawn from all addresses there are, which their directive keeps (Source).
+// around its records is kept: they are drawn from a deck of all addresses there are (Source).
 
 // order is where in an answer the records are that change places, and where they are drawn from, if they are.
 type order struct {
@@ -27,9 +27,17 @@ const maxAround = 11
 // drawn reports whether the records at k.first are not in the memo but drawn.
 func (k *memo) drawn() bool { return k.size() < int(k.first)+int(k.octets) }
 
+// dealt is how many octets the memo's deck has.
+func (k *memo) dealt() int {
+	if k == nil || k.renewal == nil || k.renewal.stock.deck == nil {
+		return 0
+	}
+	return k.renewal.stock.deck.Size()
+}
+
 // several finds the records that change places, and gives the part of the answer that is to be kept. It reports false when
 // that can't be done.
-func several(q *chain.Query, r *chain.Repeat, packet, answer []byte, random *wire.Random) (kept []byte, o order, ok bool) {
+func (m *repeats) several(q *chain.Query, r *chain.Repeat, packet, answer []byte) (kept []byte, o order, ok bool) {
 	first := wire.HeaderSize + len(q.OriginalName()) + 4
 	list, all := wire.AddressesOf(answer, first), q.Reply.Addresses().Len()
 	section := list.Octets()
@@ -42,12 +50,11 @@ func several(q *chain.Query, r *chain.Repeat, packet, answer []byte, random *wir
 	}
 	size := len(section)/list.Len() - wire.AddressHead
 	rest := answer[first+len(section):]
-	if len(r.Source) != all*size || len(rest) > maxAround ||
+	if len(r.Source) != all*size || len(rest) > maxAround || m.decks+all*(wire.AddressHead+size) > maxDecks ||
 		q.Reply.Count(wire.Authority)+q.Reply.Count(wire.Additional) > 0 {
 		return nil, o, false
 	}
-	head := append([]byte(nil), section[:wire.AddressHead]...)
-	o.from = stock{deck: wire.NewDeck(head, r.Source, random), n: list.Len()}
+	o.from = stock{deck: wire.NewDeck(section[:wire.AddressHead], r.Source, &m.random), n: list.Len()}
 	return append(append([]byte(nil), answer[:first]...), rest...), o, true
 }
 

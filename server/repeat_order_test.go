@@ -118,6 +118,38 @@ func TestRepeatsGiveEveryOrder(t *testing.T) {
 	}
 }
 
+// TestDecksAreFew asks for more long answers than a socket has room for their addresses: the rest is walked, and what goes
+// makes room.
+func TestDecksAreFew(t *testing.T) {
+	b, p := newBed(t, true), newPlenty(2000)
+	b.serve(p)
+	const size = 2000 * 16
+	buf := make([]byte, 4096)
+	ask := func(i int) { b.ask(t, query(fmt.Sprintf("n%d.example.org.", i), 1, 1232), buf) }
+	const names = maxDecks/size + 20
+	for range 2 {
+		for i := range names {
+			ask(i)
+		}
+	}
+	m := &b.u.repeats
+	if m.decks > maxDecks || m.decks <= maxDecks-size {
+		t.Errorf("%d octets of decks, want %d to %d", m.decks, maxDecks-size, maxDecks)
+	}
+	p.walked = 0
+	for i := range names {
+		ask(i)
+	}
+	if p.walked != 20 {
+		t.Errorf("%d walks, want 20", p.walked)
+	}
+	at, _, _ := m.find(query("n0.example.org.", 1, 1232), 0)
+	m.put(at, nil)
+	if m.decks > maxDecks-size {
+		t.Errorf("%d octets of decks after one went", m.decks)
+	}
+}
+
 // fair allows five standard deviations.
 func fair(t *testing.T, what string, got, n int, p float64) {
 	t.Helper()

@@ -3,7 +3,6 @@ package wire
 import (
 	"encoding/binary"
 	"math/bits"
-	"slices"
 )
 
 // Addresses are the records of an answer section that holds nothing but addresses of one type, owner and time to live: the
@@ -97,15 +96,7 @@ func (a Addresses) Shuffle(r *Random, n int) {
 		for range min(draws, n) {
 			var j uint64
 			j, x = bits.Mul64(x, left)
-			if to := at + int(j)*stride; stride == ownHead+4 {
-				p, q := b[at:at+4], b[to:to+4]
-				v, w := binary.LittleEndian.Uint32(p), binary.LittleEndian.Uint32(q)
-				binary.LittleEndian.PutUint32(p, w)
-				binary.LittleEndian.PutUint32(q, v)
-			} else {
-				p, q := (*[16]byte)(b[at:]), (*[16]byte)(b[to:])
-				*p, *q = *q, *p
-			}
+			swap(b, at, at+int(j)*stride, stride)
 			at += stride
 			left--
 		}
@@ -113,77 +104,65 @@ func (a Addresses) Shuffle(r *Random, n int) {
 	}
 }
 
-// Deck deals addresses from a list. It is never changed.
-type Deck struct {
-	head  []byte
-	data  []byte
-	steps [32]uint16
+// swap has the addresses at two places change them.
+func swap(b []byte, at, to, stride int) {
+	if stride == ownHead+4 {
+		p, q := b[at:at+4], b[to:to+4]
+		v, w := binary.LittleEndian.Uint32(p), binary.LittleEndian.Uint32(q)
+		binary.LittleEndian.PutUint32(p, w)
+		binary.LittleEndian.PutUint32(q, v)
+	} else {
+		p, q := (*[16]byte)(b[at:]), (*[16]byte)(b[to:])
+		*p, *q = *q, *p
+	}
 }
 
-// NewDeck makes a deck of addresses, at least two, whose octets lie one behind the other in data and never change; head is
-// what the records have in common. Both are kept.
+// Deck deals addresses from a list, again and again. It belongs to one goroutine.
+type Deck struct {
+	section     []byte // all records, one behind the other, in an order that each deal changes a little
+	stride, all int    // octets of a record; how many there are
+}
+
+// anew is how many places of a deal are drawn from all addresses, whatever was dealt before: the others are for a client that
+// reached none of them.
+const anew = draws - 1
+
+// NewDeck makes a deck of the addresses whose octets lie one behind the other in data; head is what the records have in common.
+// Neither is kept.
 func NewDeck(head, data []byte, r *Random) *Deck {
-	d := &Deck{head: head, data: data}
-	all := uint64(len(data) / int(head[ownHead-1]))
-	for i := range d.steps {
-		for d.steps[i] == 0 {
-			step, _ := bits.Mul64(r.next(), min(all, 1<<16)-1)
-			if step++; coprime(step, all) {
-				d.steps[i] = uint16(step)
-			}
-		}
+	size := int(head[ownHead-1])
+	all := len(data) / size
+	d := &Deck{make([]byte, 0, all*(ownHead+size)), ownHead + size, all}
+	for at := range all {
+		d.section = append(append(d.section, head[:ownHead]...), data[at*size:][:size]...)
 	}
+	AddressesIn(d.section).Shuffle(r, all)
 	return d
 }
 
-func coprime(a, b uint64) bool {
-	for b > 0 {
-		a, b = b, a%b
-	}
-	return a == 1
-}
+// Size is how many octets its records have.
+func (d *Deck) Size() int { return len(d.section) }
 
-// Append appends n records to out, as many as there are addresses or fewer. It begins at any of them, and goes on by one of
-// its steps, which lead to each before they lead to one again: every address is as likely as another to be sent, and at any
-// place. That takes half the time of Shuffle, and no look at those that are not sent.
+// Append appends n records to out, as many as there are addresses or fewer. It begins at any place of the deck, draws what is
+// at the first places anew, and goes around: every address is as likely as another to be sent, and at any place. That is
+// a copy, where a shuffle of the rest would cost several times as much.
 func (d *Deck) Append(out []byte, r *Random, n int) []byte {
-	size, data := int(d.head[ownHead-1]), d.data
-	x := r.next()
-	start, x := bits.Mul64(x, uint64(len(data)/size))
-	step, at := size*int(d.steps[x>>59]), size*int(start)
-	if size != 4 {
-		for range n {
-			out = append(append(out, d.head[:ownHead]...), data[at:at+size]...)
-			at = after(at, step, len(data))
-		}
-		return out
+	start, x := bits.Mul64(r.next(), uint64(d.all))
+	for i := range min(anew, d.all) {
+		var j uint64
+		j, x = bits.Mul64(x, uint64(d.all-i))
+		swap(d.section, d.data(int(start)+i), d.data(int(start)+i+int(j)), d.stride)
 	}
-	first, last := binary.LittleEndian.Uint64(d.head), uint64(binary.LittleEndian.Uint32(d.head[8:]))
-	end := len(out)
-	out = slices.Grow(out, n*(ownHead+4))[:end+n*(ownHead+4)]
-	to := out[end:]
-	for ; len(to) >= 4*(ownHead+4); to = to[4*(ownHead+4):] {
-		four := (*[4 * (ownHead + 4)]byte)(to)
-		put4(four[:], first, last, binary.LittleEndian.Uint32(data[at:at+4]))
-		at = after(at, step, len(data))
-		put4(four[16:], first, last, binary.LittleEndian.Uint32(data[at:at+4]))
-		at = after(at, step, len(data))
-		put4(four[32:], first, last, binary.LittleEndian.Uint32(data[at:at+4]))
-		at = after(at, step, len(data))
-		put4(four[48:], first, last, binary.LittleEndian.Uint32(data[at:at+4]))
-		at = after(at, step, len(data))
-	}
-	for ; len(to) >= ownHead+4; to = to[ownHead+4:] {
-		put4(to, first, last, binary.LittleEndian.Uint32(data[at:at+4]))
-		at = after(at, step, len(data))
-	}
-	return out
+	first := d.section[int(start)*d.stride:]
+	first = first[:min(len(first), n*d.stride)]
+	out = append(out, first...)
+	return append(out, d.section[:n*d.stride-len(first)]...)
 }
 
-// after goes a step around.
-func after(at, step, end int) int {
-	if at += step; at >= end {
-		at -= end
+// data gives where the data of a record are, counted around.
+func (d *Deck) data(record int) int {
+	if record >= d.all {
+		record -= d.all
 	}
-	return at
+	return record*d.stride + ownHead
 }

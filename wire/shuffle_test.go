@@ -137,6 +137,37 @@ func TestDeckIsFair(t *testing.T) {
 	}
 }
 
+// TestDeckForgets holds that what a deal begins with says nothing of the next one, and its first place nothing of the others
+// that are drawn anew.
+func TestDeckForgets(t *testing.T) {
+	const all, rounds = 6, 30000
+	var random Random
+	d := NewDeck([]byte("owner type \x04"), []byte("aaaabbbbccccddddeeeeffff"), &random)
+	var before []byte
+	var deals, places [all][all]int
+	for range rounds {
+		out := d.Append(nil, &random, all)
+		if before != nil {
+			deals[before[12]-'a'][out[12]-'a']++
+			places[before[12]-'a'][before[12+16*(anew-1)]-'a']++
+		}
+		before = out
+	}
+	for a := range all {
+		for b := range all {
+			check := func(what string, n int, p float64) {
+				if math.Abs(float64(n)-rounds*p) > 5*math.Sqrt(rounds*p*(1-p)) {
+					t.Errorf("%s %d is %d: %d times, want about %.0f", what, a, b, n, rounds*p)
+				}
+			}
+			check("after", deals[a][b], 1.0/all/all)
+			if a != b {
+				check("behind", places[a][b], 1.0/all/(all-1))
+			}
+		}
+	}
+}
+
 func benchmarkShuffle(b *testing.B, all, n int) {
 	var r Request
 	r.SetQuestion(MustName("service-1.load-1.svc.cluster.local."), TypeA)
