@@ -123,8 +123,8 @@ type Deck struct {
 	stride, all int    // octets of a record; how many there are
 }
 
-// anew is how many places of a deal are drawn from all addresses, whatever was dealt before: the others are for a client that
-// reached none of them.
+// anew is how many places of a deal are drawn from all addresses, whatever was dealt before: what a random number gives beside the
+// beginning. The others are for a client that reached none of them.
 const anew = draws - 1
 
 // NewDeck makes a deck of the addresses whose octets lie one behind the other in data; head is what the records have in common.
