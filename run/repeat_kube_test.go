@@ -24,7 +24,7 @@ import (
 // countReads counts the lines of the log that say that manifests were read.
 type countReads struct {
 	slog.Handler
-	t *testing.T
+	t testing.TB
 	n atomic.Int64
 }
 

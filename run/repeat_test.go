@@ -30,7 +30,7 @@ import (
 
 // repeatRig is a server on a clock that is moved by hand.
 type repeatRig struct {
-	t        *testing.T
+	t        testing.TB
 	s        *server.Server
 	env      *chain.Env
 	registry *metrics.Registry
@@ -41,7 +41,7 @@ type repeatRig struct {
 	buf      [65536]byte
 }
 
-func newRepeatRig(t *testing.T, network string, now *atomic.Int64) *repeatRig {
+func newRepeatRig(t testing.TB, network string, now *atomic.Int64) *repeatRig {
 	port, err := freeport.Find()
 	if err != nil {
 		t.Fatal(err)
@@ -87,6 +87,21 @@ func (r *repeatRig) publish(text string, files fstest.MapFS) {
 // ask sends packets, whose IDs count up from 0, and gives the answers by ID.
 func (r *repeatRig) ask(packets [][]byte) [][]byte {
 	r.t.Helper()
+	r.send(packets)
+	answers := make([][]byte, len(packets))
+	for range packets {
+		msg, err := r.read()
+		if err != nil {
+			r.t.Fatalf("%x: %v", packets, err)
+		}
+		answers[binary.BigEndian.Uint16(msg)] = bytes.Clone(msg)
+	}
+	return answers
+}
+
+// send sends packets, whose answers are to come within 20 s.
+func (r *repeatRig) send(packets [][]byte) {
+	r.t.Helper()
 	if r.conn == nil {
 		var err error
 		if r.conn, err = net.Dial(r.network, fmt.Sprintf("127.0.0.1:%d", r.port)); err != nil {
@@ -101,16 +116,7 @@ func (r *repeatRig) ask(packets [][]byte) [][]byte {
 			r.t.Fatal(err)
 		}
 	}
-	answers := make([][]byte, len(packets))
 	_ = r.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
-	for range packets {
-		msg, err := r.read()
-		if err != nil {
-			r.t.Fatalf("%x: %v", packets, err)
-		}
-		answers[binary.BigEndian.Uint16(msg)] = bytes.Clone(msg)
-	}
-	return answers
 }
 
 // read gives the next answer, until the one after it.
@@ -251,16 +257,10 @@ func TestRepeatsAreWalks(t *testing.T) {
 }
 
 func compareRepeats(t *testing.T, network, options string, repeats bool) {
-	files := fstest.MapFS{"zone": &fstest.MapFile{Data: fullZone()}, "hosts": &fstest.MapFile{Data: []byte(repeatHosts)}}
 	var now atomic.Int64
 	now.Store(int64(time.Hour))
 	fast, slow := newRepeatRig(t, network, &now), newRepeatRig(t, network, &now)
-	text := ".:%d {\nbind 127.0.0.1\nprometheus 127.0.0.1:0\nerrors\nloadbalance\n" + options + "\n%s\n" +
-		"hosts hosts example.org {\nttl 20\nfallthrough\n}\nfile zone example.org {\nreload 0\n}\n}\n"
-	publish := func() {
-		fast.publish(fmt.Sprintf(text, fast.port, ""), files)
-		slow.publish(fmt.Sprintf(text, slow.port, "local"), files)
-	}
+	publish := func() { publishBoth(fast, slow, options) }
 	publish()
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 1))
@@ -284,6 +284,15 @@ func compareRepeats(t *testing.T, network, options string, repeats bool) {
 	if n := fast.repeated(); repeats != (n > 1000) {
 		t.Errorf("%d answers without a walk", n)
 	}
+}
+
+// publishBoth has two servers serve the same, but that the slow one has a directive that keeps it from repeating.
+func publishBoth(fast, slow *repeatRig, options string) {
+	files := fstest.MapFS{"zone": &fstest.MapFile{Data: fullZone()}, "hosts": &fstest.MapFile{Data: []byte(repeatHosts)}}
+	text := ".:%d {\nbind 127.0.0.1\nprometheus 127.0.0.1:0\nerrors\nloadbalance\n" + options + "\n%s\n" +
+		"hosts hosts example.org {\nttl 20\nfallthrough\n}\nfile zone example.org {\nreload 0\n}\n}\n"
+	fast.publish(fmt.Sprintf(text, fast.port, ""), files)
+	slow.publish(fmt.Sprintf(text, slow.port, "local"), files)
 }
 
 // sameAnswers asks both and compares.
