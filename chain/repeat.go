@@ -27,9 +27,9 @@ type Repeat struct {
 	// Shuffled says that the reply's addresses (wire.Reply.Addresses) come in another order each time, every one as likely
 	// as another; where not all fit, those that are sent are drawn from all.
 	Shuffled bool
-	// Source is the data of all these addresses when its octets never change, nor their time to live; else nil. Answers that
-	// are long, or have been cut, can't be given in another order without.
-	Source []byte
+	// Lasting says that the reply has all these addresses, and that their time to live never changes. Answers that are long, or
+	// have been cut, can't be given in another order without.
+	Lasting bool
 }
 
 // Guard watches over something that an answer was made from.

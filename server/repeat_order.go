@@ -7,7 +7,7 @@ import (
 
 // An answer of several addresses may be one that comes in another order each time (chain.Repeat.Shuffled). A short one is
 // kept as any other, and its records change places in what is sent. Of one that is long or had to be cut only what is
-// around its records is kept: they are drawn from a deck of all addresses there are (Source).
+// around its records is kept: they are drawn from a deck of all addresses there are.
 
 // order is where in an answer the records are that change places, and where they are drawn from, if they are.
 type order struct {
@@ -39,22 +39,21 @@ func (k *memo) dealt() int {
 // that can't be done.
 func (m *repeats) several(q *chain.Query, r *chain.Repeat, packet, answer []byte) (kept []byte, o order, ok bool) {
 	first := wire.HeaderSize + len(q.OriginalName()) + 4
-	list, all := wire.AddressesOf(answer, first), q.Reply.Addresses().Len()
+	list, all := wire.AddressesOf(answer, first), q.Reply.Addresses()
 	section := list.Octets()
 	if list.Len() == 0 {
 		return nil, o, false
 	}
 	o.first, o.octets = uint16(first), uint16(len(section))
-	if list.Len() == all && len(packet)+len(answer) <= maxRepeat {
+	if list.Len() == all.Len() && len(packet)+len(answer) <= maxRepeat {
 		return answer, o, true
 	}
-	size := len(section)/list.Len() - wire.AddressHead
 	rest := answer[first+len(section):]
-	if len(r.Source) != all*size || len(rest) > maxAround || m.decks+all*(wire.AddressHead+size) > maxDecks ||
+	if !r.Lasting || len(rest) > maxAround || m.decks+len(all.Octets()) > maxDecks ||
 		q.Reply.Count(wire.Authority)+q.Reply.Count(wire.Additional) > 0 {
 		return nil, o, false
 	}
-	o.from = stock{deck: wire.NewDeck(section[:wire.AddressHead], r.Source, &m.random), n: list.Len()}
+	o.from = stock{deck: wire.NewDeck(all, &m.random), n: list.Len()}
 	return append(append([]byte(nil), answer[:first]...), rest...), o, true
 }
 

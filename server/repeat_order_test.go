@@ -32,7 +32,7 @@ func (p *plenty) Serve(q *chain.Query) chain.Outcome {
 }
 
 func (p *plenty) Repeat(_ *chain.Query, r *chain.Repeat) bool {
-	r.Shuffled, r.Source = true, p.data
+	r.Shuffled, r.Lasting = true, true
 	r.Guards = append(r.Guards, chain.Guard{Version: &p.version, Check: func(time.Duration) (int, time.Duration, bool) {
 		return -1, math.MaxInt64, true
 	}})

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 )
@@ -127,17 +128,11 @@ type Deck struct {
 // beginning. The others are for a client that reached none of them.
 const anew = draws - 1
 
-// NewDeck makes a deck of the addresses whose octets lie one behind the other in data; head is what the records have in common.
-// Neither is kept.
-func NewDeck(head, data []byte, r *Random) *Deck {
-	size := int(head[ownHead-1])
-	all := len(data) / size
-	d := &Deck{make([]byte, 0, all*(ownHead+size)), ownHead + size, all}
-	for at := range all {
-		d.section = append(append(d.section, head[:ownHead]...), data[at*size:][:size]...)
-	}
-	AddressesIn(d.section).Shuffle(r, all)
-	return d
+// NewDeck makes a deck of a copy of addresses.
+func NewDeck(a Addresses, r *Random) *Deck {
+	a.b = bytes.Clone(a.b)
+	a.Shuffle(r, a.Len())
+	return &Deck{a.b, a.stride, a.Len()}
 }
 
 // Size is how many octets its records have.

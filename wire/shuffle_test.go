@@ -2,6 +2,7 @@ package wire
 
 import (
 	"math"
+	"slices"
 	"testing"
 )
 
@@ -92,6 +93,15 @@ func TestShuffleGivesEveryOrder(t *testing.T) {
 	}
 }
 
+// deckOf makes a deck of records with the same head.
+func deckOf(head, data []byte, r *Random) *Deck {
+	var section []byte
+	for one := range slices.Chunk(data, int(head[ownHead-1])) {
+		section = append(append(section, head...), one...)
+	}
+	return NewDeck(AddressesIn(section), r)
+}
+
 // TestDeckIsFair deals all addresses of a list, and some: each must come as often as the others, at the first place, at the
 // second and at any.
 func TestDeckIsFair(t *testing.T) {
@@ -103,7 +113,7 @@ func TestDeckIsFair(t *testing.T) {
 		head := []byte("owner type \x00")
 		head[ownHead-1] = byte(c.size)
 		var random Random
-		d := NewDeck(head, data, &random)
+		d := deckOf(head, data, &random)
 		const rounds = 20000
 		places := [3][]int{make([]int, c.all), make([]int, c.all), make([]int, c.all)} // first, second, any
 		out := []byte("before")
@@ -142,7 +152,7 @@ func TestDeckIsFair(t *testing.T) {
 func TestDeckForgets(t *testing.T) {
 	const all, rounds = 6, 30000
 	var random Random
-	d := NewDeck([]byte("owner type \x04"), []byte("aaaabbbbccccddddeeeeffff"), &random)
+	d := deckOf([]byte("owner type \x04"), []byte("aaaabbbbccccddddeeeeffff"), &random)
 	var before []byte
 	var deals, places [all][all]int
 	for range rounds {
@@ -198,7 +208,7 @@ func BenchmarkAppendOwnData(b *testing.B) {
 // BenchmarkDeck writes as many of 500 addresses as 4,096 octets hold.
 func BenchmarkDeck(b *testing.B) {
 	var random Random
-	d := NewDeck([]byte("owner type \x04"), make([]byte, 2000), &random)
+	d := deckOf([]byte("owner type \x04"), make([]byte, 2000), &random)
 	out := make([]byte, 0, 4096)
 	for b.Loop() {
 		out = d.Append(out[:0], &random, 252)

@@ -47,7 +47,7 @@ func (k *Kubernetes) Repeat(q *chain.Query, r *chain.Repeat) bool {
 		return false // others may have had a part in it
 	}
 	if r.Answered && was.service != nil && (q.Type == wire.TypeA || q.Type == wire.TypeAAAA) {
-		r.Source = l.s.found.set.Own(q.Type == wire.TypeAAAA)
+		r.Lasting = l.s.found.set.Own(q.Type == wire.TypeAAAA) != nil
 	}
 	r.Guards = append(r.Guards, chain.Guard{Version: k.cluster.Version(), Check: func(time.Duration) (int, time.Duration, bool) {
 		l.find()
